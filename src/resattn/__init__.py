@@ -1,0 +1,19 @@
+"""Residual attention networks for image classification.
+
+    import resattn
+    network = resattn.create_model("resattn_mini", num_classes=10)     # any of resattn.list_models()
+    network = resattn.load("runs/shapes-resattn_mini-1")               # a trained run, a weights file or a model's name
+    resattn.Predictor(network).predict("photo.jpg")
+
+Importing this package registers every network with timm: `timm.create_model("resattn_56")` works from then on.
+"""
+
+from resattn.errors import ResattnError
+from resattn.models import create_model, list_variants
+from resattn.models.loading import load
+from resattn.serving.predictor import Prediction, Predictor
+from resattn.version import __version__
+
+list_models = list_variants
+
+__all__ = ["Prediction", "Predictor", "ResattnError", "__version__", "create_model", "list_models", "load"]

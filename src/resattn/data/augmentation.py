@@ -1,0 +1,117 @@
+"""Batched augmentation: what a training image may look like, drawn from a generator the caller seeds."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ERASE_AREA = (0.05, 0.25)
+ERASE_VALUE = 0.45
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What may happen to a training image."""
+
+    flip: Literal["none", "random", "alternating"] = "alternating"
+    """Horizontal flip: at random, or alternating, so that two epochs show every image in both orientations."""
+    shift: int = 4
+    """Largest shift in both directions, in pixels of the stored image; edges are filled by reflection."""
+    mixup: float = 0.0
+    """Alpha of MixUp's Beta distribution (Zhang et al. 2018); 0 switches it off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0 switches it off. With MixUp: one or the other."""
+    erase: float = 0.0
+    """Probability that a rectangle of 5 to 25 % of an image is filled with grey (Zhong et al. 2020)."""
+
+
+class Mixed(NamedTuple):
+    """Images N x 3 x H x W with the labels of both images that went into each, and the first one's share."""
+
+    images: Tensor
+    labels: Tensor
+    other_labels: Tensor
+    share: float
+
+
+def flips(augmentation: Augmentation, indices: np.ndarray, epochs: np.ndarray, seed: int) -> np.ndarray:
+    """Which images are mirrored: bool, one per entry of `indices` (image numbers) seen in `epochs`.
+
+    A pure function of its arguments, so that alternating flips stay in turn across epochs and restarts.
+    """
+    if augmentation.flip == "none":
+        return np.zeros(len(indices), dtype=bool)
+    coin = _coin(indices.astype(np.uint64), np.uint64(seed))
+    if augmentation.flip == "alternating":
+        return (coin + epochs) % 2 == 1
+    return _coin(indices.astype(np.uint64) + (epochs.astype(np.uint64) << np.uint64(32)), np.uint64(seed)) == 1
+
+
+def _coin(numbers: np.ndarray, seed: np.uint64) -> np.ndarray:
+    """One fair bit for each number: splitmix64's finaliser, computed without any state."""
+    with np.errstate(over="ignore"):
+        mixed = numbers + (seed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((mixed >> np.uint64(63)) & np.uint64(1)).astype(np.int64)
+
+
+def gather(images: np.ndarray, indices: np.ndarray, mirrored: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Copy the chosen images out of a packed split, mirrored and shifted.
+
+    `images` is uint8 N x H x W x 3 (may be memory-mapped), `indices` B image numbers, `mirrored` B bools, `shifts`
+    B x 2 whole pixels (down, right). Returns uint8 B x H x W x 3. What a shift uncovers is filled by reflection.
+    """
+    height, width = images.shape[1:3]
+    rows, columns = np.arange(height), np.arange(width)
+    batch = np.empty((len(indices), *images.shape[1:]), dtype=np.uint8)
+    for place, (index, mirror, (down, right)) in enumerate(zip(indices, mirrored, shifts, strict=True)):
+        image = images[index]
+        if down:
+            image = image.take(_reflected(rows - down, height), axis=0)
+        if right:
+            image = image.take(_reflected(columns - right, width), axis=1)
+        batch[place] = image[:, ::-1] if mirror else image
+    return batch
+
+
+def _reflected(positions: np.ndarray, length: int) -> np.ndarray:
+    positions = np.abs(positions)
+    return np.where(positions >= length, 2 * (length - 1) - positions, positions)
+
+
+def erase(images: Tensor, probability: float, rng: np.random.Generator) -> None:
+    """Fill one rectangle in some of the images (N x 3 x H x W in [0, 1]) with grey, in place."""
+    height, width = images.shape[-2:]
+    for image, chance in zip(images, rng.random(len(images)), strict=True):
+        top, left, down, right = _rectangle(height, width, rng.uniform(*ERASE_AREA), rng)
+        if chance < probability:
+            image[:, top:down, left:right] = ERASE_VALUE
+
+
+def mix(images: Tensor, labels: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Mixed | None:
+    """MixUp or CutMix the batch with itself in reverse order; None where both are switched off.
+
+    The share is drawn once a batch; for CutMix it is the area that really was kept.
+    """
+    if not (augmentation.mixup or augmentation.cutmix):
+        return None
+    cut = augmentation.cutmix > 0 and (augmentation.mixup == 0 or rng.random() < 0.5)
+    alpha = augmentation.cutmix if cut else augmentation.mixup
+    share = float(rng.beta(alpha, alpha))
+    others, other_labels = images.flip(0), labels.flip(0)
+    if not cut:
+        return Mixed(torch.lerp(others, images, share), labels, other_labels, share)
+    height, width = images.shape[-2:]
+    top, left, down, right = _rectangle(height, width, 1 - share, rng)
+    images[:, :, top:down, left:right] = others[:, :, top:down, left:right]
+    return Mixed(images, labels, other_labels, 1 - (down - top) * (right - left) / (height * width))
+
+
+def _rectangle(height: int, width: int, area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A rectangle of `area` of the image with the image's proportions: top, left, down, right in pixels."""
+    tall, wide = round(height * area**0.5), round(width * area**0.5)
+    top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1))
+    return top, left, top + tall, left + wide

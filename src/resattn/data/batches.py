@@ -1,0 +1,152 @@
+"""Batches for training and evaluation: seeded order, augmentation, progressive image size.
+
+Every batch is a pure function of (seed, number of the batch, rank), so there is no random state to save: a run that
+is resumed at batch k sees exactly what an uninterrupted one would have seen.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from resattn.data.augmentation import Augmentation, erase, flips, gather, mix
+from resattn.data.packed import PackedSplit
+
+SIZE_STEP = 8
+
+
+class Batch(NamedTuple):
+    """Images N x 3 x S x S, RGB float32 in [0, 1], channels last in memory; labels N, int64.
+
+    Where images were mixed, `share` of the first image's label and 1 - share of `other_labels` is the target;
+    otherwise `other_labels` are the labels again and the share is 1.
+    """
+
+    images: Tensor
+    labels: Tensor
+    other_labels: Tensor
+    share: float
+
+
+def image_size(*, full: int, start: int, ramp: float, progress: float) -> int:
+    """The side of the training images, in pixels, after `progress` (0 to 1) of a run.
+
+    Grows linearly from `start` to `full` over the first `ramp` of the run, in steps of 8 pixels.
+    """
+    if start >= full or progress >= ramp:
+        return full
+    return min(full, start + int((full - start) * progress / ramp / SIZE_STEP + 0.5) * SIZE_STEP)
+
+
+class TrainingBatches:
+    """The batches of a whole run, in order; iterating goes on from where `load_state_dict` said.
+
+    A batch holds `batch_size` images over all ranks; each rank gets every `world`-th one. Epochs follow each other
+    without a gap: no image is dropped, and a batch may span two of them.
+    """
+
+    def __init__(
+        self,
+        split: PackedSplit,
+        *,
+        batch_size: int,
+        batches: int,
+        seed: int,
+        augmentation: Augmentation,
+        start_size: int,
+        size_ramp: float,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.split = split
+        self.batch_size = batch_size
+        self.batches = batches
+        self.seed = seed
+        self.augmentation = augmentation
+        self.start_size = start_size
+        self.size_ramp = size_ramp
+        self.rank = rank
+        self.world = world
+        self._labels = torch.from_numpy(np.array(split.labels, dtype=np.int64))
+        self._orders: dict[int, np.ndarray] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        while self._next < self.batches:
+            number = self._next
+            self._next += 1
+            yield self.batch(number)
+        self._next = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next iteration goes on."""
+        return {"next": self._next}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a saved state."""
+        self._next = state["next"]
+
+    def size(self, number: int) -> int:
+        """The side of the images of batch `number`, in pixels."""
+        full = self.split.images.shape[1]
+        progress = number / max(self.batches, 1)
+        return image_size(full=full, start=self.start_size, ramp=self.size_ramp, progress=progress)
+
+    def batch(self, number: int) -> Batch:
+        """Batch `number` of the run, for this rank."""
+        rng = np.random.default_rng([self.seed, number, self.rank])
+        positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[self.rank :: self.world]
+        epochs, slots = np.divmod(positions, len(self.split.images))
+        indices = np.empty_like(slots)
+        for epoch in np.unique(epochs):
+            indices[epochs == epoch] = self._order(int(epoch))[slots[epochs == epoch]]
+        limit = self.augmentation.shift
+        shifts = rng.integers(-limit, limit + 1, size=(len(indices), 2))
+        mirrored = flips(self.augmentation, indices, epochs, self.seed)
+        images = to_float(gather(self.split.images, indices, mirrored, shifts), self.size(number))
+        if self.augmentation.erase:
+            erase(images, self.augmentation.erase, rng)
+        labels = self._labels[torch.from_numpy(indices)]
+        mixed = mix(images, labels, self.augmentation, rng)
+        return Batch(*mixed) if mixed else Batch(images, labels, labels, 1.0)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
+            self._orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.images))
+        return self._orders[epoch]
+
+
+class EvaluationBatches:
+    """Every image of a split once, in order, unaugmented; each rank gets every `world`-th batch."""
+
+    def __init__(self, split: PackedSplit, *, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.split = split
+        self.batch_size = batch_size
+        self.starts = range(0, len(split.images), batch_size)[rank::world]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in self.starts:
+            chosen = slice(start, start + self.batch_size)
+            labels = torch.from_numpy(np.array(self.split.labels[chosen], dtype=np.int64))
+            yield to_float(np.array(self.split.images[chosen])), labels
+
+
+def to_float(images: np.ndarray, size: int | None = None) -> Tensor:
+    """uint8 N x H x W x 3 to float32 N x 3 x S x S in [0, 1], channels last in memory.
+
+    Resized bilinearly with antialiasing where `size` differs from the images' own.
+    """
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2)
+    if size is not None and size != batch.shape[-1]:
+        batch = functional.interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
+    return batch.float().div_(255)

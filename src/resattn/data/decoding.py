@@ -1,0 +1,150 @@
+"""Image files to RGB pixels, and what is bad about those that cannot be."""
+
+import io
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+MAX_FILE_BYTES = 256 * 2**20
+MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs
+# Pillow hands EPS to Ghostscript and WMF to Windows: an image folder from elsewhere must not run programs.
+_REFUSED_FORMATS = ("EPS", "WMF")
+_CHUNK = 32
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BadImageError(Exception):
+    """An image that cannot be used; the text says why, the caller knows where it is."""
+
+
+def decode_rgb(
+    data: bytes, *, formats: Sequence[str] | None = None, reduce_to: int | None = None
+) -> Image.Image:
+    """Decode an image file of any kind Pillow reads into an upright 8-bit RGB image.
+
+    The orientation in EXIF is applied; grayscale, palette, CMYK and other colour spaces become RGB; transparent pixels
+    are laid on white; 16 bits a channel keep the upper 8; of an animation the first frame is taken. `formats` limits
+    what is accepted (Pillow's names); `reduce_to` allows a JPEG to be decoded at a smaller scale, at least twice that
+    many pixels a side. Raises BadImageError: no image, cut short, over MAX_PIXELS, or float pixels (they have no
+    stated range).
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_accepted(formats)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BadImageError(f"has {width} x {height} pixels, over the limit of {MAX_PIXELS:,}")
+            if reduce_to is not None:
+                image.draft("RGB", (2 * reduce_to, 2 * reduce_to))
+            image.load()
+            return _to_rgb(_upright(image))
+    except BadImageError:
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... on foreign bytes
+        raise BadImageError(_reason(data, error)) from error
+
+
+def fit_square(image: Image.Image, size: int) -> Image.Image:
+    """Scale the short side to `size` pixels and keep the centre square (antialiased, Lanczos)."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def to_array(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an RGB image: uint8, H x W x 3."""
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file; raises BadImageError where it cannot be read or is no file of a sane size."""
+    try:
+        # Without O_NONBLOCK a named pipe in the folder would wait for its writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImageError("is not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise BadImageError(f"has {status.st_size:,} bytes, over the limit of {MAX_FILE_BYTES:,}")
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BadImageError(f"cannot be read ({error.strerror or error})") from error
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+) -> Iterator[Result]:
+    """Map `function` over `items` in a pool of threads, results in the order of the items, few held at a time.
+
+    `items` is drawn from in the calling thread. `workers` defaults to the number of cores this process may use.
+    """
+    workers = workers or usable_cores()
+    source = iter(items)
+    pool = ThreadPoolExecutor(workers)
+    pending: deque[Future[list[Result]]] = deque()
+    try:
+        while True:
+            while len(pending) < 2 * workers and (chunk := list(islice(source, _CHUNK))):
+                pending.append(pool.submit(lambda chunk: [function(item) for item in chunk], chunk))
+            if not pending:
+                return
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, 1 at least."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _accepted(formats: Sequence[str] | None) -> Sequence[str]:
+    if formats is not None:
+        return formats
+    Image.init()
+    return [name for name in Image.OPEN if name not in _REFUSED_FORMATS]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF that cannot be parsed says nothing about the orientation
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise BadImageError("has floating-point pixels, whose range is not stated; save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.clip(np.asarray(image), 0, 65535)
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode != "P" and not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    white.alpha_composite(rgba)
+    return white.convert("RGB")
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    if not data:
+        return "is empty"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "is not an image that Pillow can read"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"has more pixels than the limit of {MAX_PIXELS:,}"
+    return f"is damaged or cut short ({error})"

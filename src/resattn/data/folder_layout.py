@@ -1,0 +1,179 @@
+"""Which files of a folder tree are images of which class and split, before one of them is opened."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from resattn.data.faults import Faults
+from resattn.errors import ResattnError
+
+VAL_FOLDERS = ("val", "valid", "validation")
+_SPLIT_FOLDERS = ("train", *VAL_FOLDERS, "test")
+_CLUTTER = ("thumbs.db", "desktop.ini")
+
+
+class PlannedFile(NamedTuple):
+    """An image file to decode, its label (-1: none) and its name: the path below its split's folder, with slashes."""
+
+    path: Path
+    label: int
+    file_name: str
+
+
+@dataclass
+class FolderLayout:
+    """Sorted class names (the class folders' names), the files of each split in order, and what is unusual."""
+
+    class_ids: tuple[str, ...]
+    splits: dict[str, list[PlannedFile]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> FolderLayout:
+    """Find the classes and the files of a class-per-folder tree, or of a tree with train/ and others beside it.
+
+    The tree has splits where `path` has a folder train/ with class folders in it and every other folder is named val,
+    valid, validation or test; otherwise each folder in `path` is a class. Without a validation folder, `val_share` of
+    each class becomes the validation split. Class folders are walked to any depth. Raises ResattnError.
+    """
+    if not path.is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise ResattnError(f"{path} {what}", "give a folder that holds one folder of images for each class")
+    folders = _subfolders(path)
+    trees = {folder.name.lower(): folder for folder in folders}
+    if "train" not in trees or not set(trees) <= set(_SPLIT_FOLDERS) or not _subfolders(trees["train"]):
+        return _share_out(_labelled(path, faults), val_share, seed)
+    validation = [name for name in VAL_FOLDERS if name in trees]
+    if len(validation) > 1 or len(trees) < len(folders):
+        names = ", ".join(folder.name for folder in folders)
+        raise ResattnError(f"{path} has more than one folder for the same split: {names}", "keep one of them")
+    layout = _labelled(trees["train"], faults)
+    if validation:
+        layout.splits["val"] = _same_classes(trees[validation[0]], layout, faults)
+    else:
+        layout = _share_out(layout, val_share, seed)
+    if "test" in trees:
+        layout.splits["test"] = _test(trees["test"], layout, faults)
+    return layout
+
+
+def _labelled(root: Path, faults: Faults) -> FolderLayout:
+    files = {folder.name: list(_walk(folder, root, faults)) for folder in _subfolders(root)}
+    for name in [name for name, found in files.items() if not found]:
+        faults.found(str(root / name), "holds no images")
+        del files[name]
+    if len(files) < 2:
+        raise ResattnError(
+            f"{root} holds {len(files)} class folders with images; at least two are needed",
+            f"put the images of each class into a folder of its own, named after the class: {root / 'CLASS'}",
+        )
+    layout = FolderLayout(tuple(sorted(files)))
+    layout.splits["train"] = [
+        PlannedFile(path, label, name)
+        for label, identity in enumerate(layout.class_ids)
+        for path, name in files[identity]
+    ]
+    layout.notes += _loose(root)
+    return layout
+
+
+def _same_classes(root: Path, layout: FolderLayout, faults: Faults) -> list[PlannedFile]:
+    """The files of a tree whose class folders have to be among those of the train folder."""
+    label = {identity: index for index, identity in enumerate(layout.class_ids)}
+    planned = []
+    for folder in _subfolders(root):
+        if folder.name not in label:
+            faults.found(str(folder), "is no class of the train folder")
+            continue
+        planned += [PlannedFile(path, label[folder.name], name) for path, name in _walk(folder, root, faults)]
+    if not planned:
+        raise ResattnError(f"{root} holds no images in class folders", f"fill it, or remove it: {root}")
+    layout.notes += _loose(root)
+    return planned
+
+
+def _test(root: Path, layout: FolderLayout, faults: Faults) -> list[PlannedFile]:
+    """Labelled where it has class folders of the train tree and nothing else, unlabelled otherwise."""
+    names = {folder.name for folder in _subfolders(root)}
+    if names and names <= set(layout.class_ids) and not _loose(root):
+        return _same_classes(root, layout, faults)
+    planned = [PlannedFile(path, -1, name) for path, name in _walk(root, root, faults)]
+    if not planned:
+        raise ResattnError(f"{root} holds no images", f"fill it, or remove it: {root}")
+    layout.notes.append(f"test: unlabelled, because {root} is not made of the same class folders as train")
+    return planned
+
+
+def _share_out(layout: FolderLayout, val_share: float, seed: int) -> FolderLayout:
+    """Move `val_share` of each class, one image at least and never all of them, from train to val.
+
+    Which ones depends on the seed and the files' names alone, by a hash: it is the same on every platform, and adding
+    files moves few of the others.
+    """
+    if not val_share:
+        layout.notes.append("no validation split: --val-share is 0")
+        return layout
+    by_class: dict[int, list[PlannedFile]] = {}
+    for file in layout.splits["train"]:
+        by_class.setdefault(file.label, []).append(file)
+    chosen: set[str] = set()
+    for label, files in by_class.items():
+        count = min(len(files) - 1, max(1, round(val_share * len(files))))
+        if not count:
+            layout.notes.append(f"{layout.class_ids[label]}: its only image is kept for training")
+        chosen.update(sorted((file.file_name for file in files), key=lambda name: _draw(seed, name))[:count])
+    train = layout.splits["train"]
+    layout.splits = {"train": [file for file in train if file.file_name not in chosen]}
+    validation = [file for file in train if file.file_name in chosen]
+    if validation:
+        layout.splits["val"] = validation
+    return layout
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _subfolders(root: Path) -> list[Path]:
+    """The visible folders in `root`, links to folders included, sorted by name."""
+    return sorted(path for path in _entries(root) if path.is_dir() and not _is_hidden(path))
+
+
+def _walk(folder: Path, root: Path, faults: Faults, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
+    """The visible files below `folder` with their names relative to `root`, sorted; links are followed, loops not."""
+    here = os.path.realpath(folder)
+    if here in above:
+        faults.found(str(folder), "is a link to a folder that it is in")
+        return
+    for path in sorted(_entries(folder)):
+        if _is_hidden(path):
+            continue
+        if path.is_dir():
+            yield from _walk(path, root, faults, (*above, here))
+        else:
+            yield path, path.relative_to(root).as_posix()
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise ResattnError(
+            f"{folder} cannot be read ({error.strerror})", "allow yourself to read it, or remove it"
+        ) from error
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in _CLUTTER or path.name == "__MACOSX"
+
+
+def _loose(root: Path) -> list[str]:
+    """A note on visible files that lie beside the class folders, if there are any."""
+    files = sorted(path.name for path in _entries(root) if not path.is_dir() and not _is_hidden(path))
+    if not files:
+        return []
+    names = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+    return [f"{len(files)} files beside the class folders of {root} were not read: {names}"]

@@ -1,0 +1,110 @@
+"""Your own image folders to a packed data set."""
+
+import hashlib
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resattn import progress
+from resattn.data.decoding import BadImageError, decode_rgb, fit_square, in_order, read_file, to_array
+from resattn.data.faults import Faults
+from resattn.data.folder_layout import PlannedFile, read_folder
+from resattn.data.packing import PackedWriter, PreparedReport, check_name
+from resattn.errors import ResattnError
+
+RESERVED_NAMES = ("tiny-imagenet", "cifar10", "cifar100", "shapes")
+SMALLEST, LARGEST = 8, 1024
+
+
+class _Decoded(NamedTuple):
+    file: PlannedFile
+    digest: bytes
+    pixels: NDArray[np.uint8] | BadImageError
+
+
+def prepare_image_folder(
+    path: Path,
+    *,
+    name: str,
+    size: int = 64,
+    val_share: float = 0.1,
+    seed: int = 0,
+    root: Path | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+) -> PreparedReport:
+    """Pack a tree with one folder of images a class, or with train/ and val/ trees, as the data set `name`.
+
+    The class folder's name is both id and readable name; folders inside a class are walked, hidden files are not
+    read. Links are followed wherever they lead, since it is your own tree. A folder train/ with class folders, beside
+    which only val/ (also valid/, validation/) and test/ lie, makes these the splits; test/ is unlabelled unless it is
+    made of the same class folders. Without a validation tree, `val_share` (0 to below 1) of each class, drawn by
+    `seed`, becomes the validation split. Any image Pillow reads is taken (see `decode_rgb`), turned upright, its
+    shorter side scaled to `size` pixels (8 to 1024) and its centre square kept.
+
+    Raises ResattnError, leaving nothing half-made, at the first file that is no whole image and where folders, sizes
+    or names make no sense; with `skip_bad` bad files are left out and listed instead.
+    """
+    check_name(name)
+    if name in RESERVED_NAMES:
+        raise ResattnError(f"{name!r} is the name of a built-in data set", "choose another --name")
+    if not SMALLEST <= size <= LARGEST:
+        raise ResattnError(f"--size {size} is not between {SMALLEST} and {LARGEST} pixels", "choose another --size")
+    if not 0 <= val_share < 1:
+        raise ResattnError(f"--val-share {val_share} is not a share of 0 to below 1", "for example --val-share 0.1")
+    mend = "remove or replace it" + ("" if skip_bad else ", or leave out what is bad with --skip-bad")
+    faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
+    layout = read_folder(path, faults, val_share=val_share, seed=seed)
+    command = f"resattn prepare folder {shlex.quote(str(path.absolute()))} --name {name} --size {size}"
+    source = hashlib.sha256()
+    with PackedWriter(
+        name, class_ids=layout.class_ids, class_names=layout.class_ids, command=command, root=root
+    ) as writer:
+        for split, files in layout.splits.items():
+            _pack(writer, split, files, size, faults, source, workers)
+        return writer.finish(
+            source=path.absolute().name, source_sha256=source.hexdigest(), notes=layout.notes, skipped=faults.skipped
+        )
+
+
+def _pack(
+    writer: PackedWriter,
+    split: str,
+    files: list[PlannedFile],
+    size: int,
+    faults: Faults,
+    source: "hashlib._Hash",
+    workers: int | None,
+) -> None:
+    """Decode and write one split; `source` takes in the name and the content of every file, in order."""
+    written = 0
+    decode = partial(_decode, size=size)
+    with (
+        writer.split(split, size=(size, size), expected_images=len(files)) as packed,
+        progress.bar(total=len(files), description=f"preparing {split}") as advance,
+    ):
+        for file, digest, pixels in in_order(decode, files, workers=workers):
+            source.update(f"{split}/{file.file_name}\n".encode("utf-8", "surrogatepass") + digest)
+            if isinstance(pixels, BadImageError):
+                faults.found(str(file.path), str(pixels))
+            else:
+                packed.add(pixels, label=file.label, file_name=file.file_name)
+                written += 1
+            advance(1)
+    if not written:
+        raise ResattnError(f"not one of the {len(files)} files for {split} is a whole image", "check the folder")
+
+
+def _decode(file: PlannedFile, *, size: int) -> _Decoded:
+    digest = b""
+    try:
+        data = read_file(file.path)
+        digest = hashlib.sha256(data).digest()
+        pixels = to_array(fit_square(decode_rgb(data, reduce_to=size), size))
+    except BadImageError as error:
+        return _Decoded(file, digest, error)
+    return _Decoded(file, digest, pixels)

@@ -1,0 +1,121 @@
+"""Tiny ImageNet's official archive to a packed data set."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resattn import progress
+from resattn.data.decoding import BadImageError, decode_rgb, in_order, to_array
+from resattn.data.download import Source, obtain
+from resattn.data.durable import file_sha256
+from resattn.data.faults import Faults
+from resattn.data.packing import PackedWriter, PreparedReport
+from resattn.data.tiny_imagenet_layout import SIDE, PlannedImage, read_layout
+from resattn.data.zip_archive import BadMemberError, ZipArchive
+from resattn.errors import ResattnError
+
+NAME = "tiny-imagenet"
+OFFICIAL = Source(
+    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    md5="90528d7ca1a48142e341f4ef8d21d0de",
+    file_name="tiny-imagenet-200.zip",
+    size=248_100_043,
+)
+_FETCH_AGAIN = "get the archive again with `resattn prepare tiny-imagenet --download`"
+
+
+class _Encoded(NamedTuple):
+    image: PlannedImage
+    content: bytes | BadMemberError
+
+
+class _Decoded(NamedTuple):
+    image: PlannedImage
+    pixels: NDArray[np.uint8] | BadMemberError | BadImageError
+
+
+def prepare_tiny_imagenet(
+    *,
+    archive: Path | None = None,
+    download: bool = False,
+    source: Source = OFFICIAL,
+    root: Path | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+) -> PreparedReport:
+    """Pack Tiny ImageNet (200 classes, 64 x 64) from the official zip file, given or downloaded.
+
+    Splits: train (boxes, by class id then file number), val (boxes, by file number) and, where the archive has them,
+    test images (unlabelled). An archive with fewer images than the official one is accepted and the report says so.
+    Pixels are Pillow's decoding, grayscale and CMYK turned into RGB. How boxes are read is said in
+    `tiny_imagenet_layout`. `workers` threads decode (default: one a core).
+
+    Raises ResattnError, leaving an older prepared set untouched and nothing of the new one, where the archive is not
+    Tiny ImageNet's, at the first damaged image, missing annotation or unknown class id, and where the disk is full.
+    With `skip_bad` single bad files and lines are left out and listed instead: an image without a usable label or
+    pixels is dropped, one without a usable box is kept without a box.
+    """
+    path = obtain(archive, download=download, source=source, command=f"resattn prepare {NAME}")
+    mend = _FETCH_AGAIN if skip_bad else f"{_FETCH_AGAIN}, or leave out what is bad with --skip-bad"
+    faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
+    with ZipArchive(path, mend=_FETCH_AGAIN) as opened:
+        layout = read_layout(opened, faults, mend=_FETCH_AGAIN)
+        command = f"resattn prepare {NAME} --archive {shlex.quote(str(path.absolute()))}"
+        names = {"class_ids": layout.class_ids, "class_names": layout.class_names}
+        with PackedWriter(NAME, **names, command=command, root=root) as writer:
+            for split, images in layout.splits.items():
+                if images:
+                    _pack(writer, split, images, opened, faults, workers)
+            return writer.finish(
+                source=path.name, source_sha256=file_sha256(path), notes=layout.notes, skipped=faults.skipped
+            )
+
+
+def _pack(
+    writer: PackedWriter,
+    split: str,
+    images: list[PlannedImage],
+    archive: ZipArchive,
+    faults: Faults,
+    workers: int | None,
+) -> None:
+    boxes = "without" if split == "test" else "with"
+    written = 0
+    with (
+        writer.split(split, size=(SIDE, SIDE), expected_images=len(images), boxes=boxes) as packed,
+        progress.bar(total=len(images), description=f"{NAME} {split}") as advance,
+    ):
+        for image, pixels in in_order(_decode, _encoded(archive, images), workers=workers):
+            if isinstance(pixels, Exception):
+                faults.found(f"{archive.path}: {image.member}", str(pixels))
+            else:
+                packed.add(pixels, label=image.label, file_name=image.file_name, box=image.box)
+                written += 1
+            advance(1)
+    if not written:
+        raise ResattnError(f"{archive.path}: not one of the {len(images)} {split} images is whole", _FETCH_AGAIN)
+
+
+def _encoded(archive: ZipArchive, images: list[PlannedImage]) -> Iterator[_Encoded]:
+    """Read the members in this thread (a ZipFile is not for several), for the pool to decode."""
+    for image in images:
+        try:
+            yield _Encoded(image, archive.read(image.member))
+        except BadMemberError as error:
+            yield _Encoded(image, error)
+
+
+def _decode(encoded: _Encoded) -> _Decoded:
+    if isinstance(encoded.content, BadMemberError):
+        return _Decoded(encoded.image, encoded.content)
+    try:
+        image = decode_rgb(encoded.content, formats=("JPEG",))
+        if image.size != (SIDE, SIDE):
+            raise BadImageError(f"has {image.width} x {image.height} pixels, not {SIDE} x {SIDE}")
+        return _Decoded(encoded.image, to_array(image))
+    except BadImageError as error:
+        return _Decoded(encoded.image, error)

@@ -1,0 +1,1 @@
+"""How good a network is: accuracy, calibration, confusion; predictions for unlabelled splits."""

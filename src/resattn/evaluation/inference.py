@@ -1,0 +1,111 @@
+"""Running a trained network over uint8 images, the same way for evaluation, submission and prediction."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from resattn import progress
+from resattn.data.batches import to_float
+from resattn.data.packed import PackedSplit
+from resattn.errors import ResattnError
+from resattn.hardware import Execution
+
+Flip = Literal["none", "average"]
+
+
+def configuration(network: nn.Module) -> Mapping[str, Any]:
+    """The network's timm configuration (`pretrained_cfg`), empty for a module that carries none."""
+    carried = getattr(network, "pretrained_cfg", None)
+    return carried if isinstance(carried, Mapping) else {}
+
+
+def model_name(network: nn.Module) -> str:
+    """The registered name of the network, or its class name where it was not made by name."""
+    name = getattr(network, "variant", "") or configuration(network).get("architecture")
+    return str(name or type(network).__name__)
+
+
+def require_same_classes(network: nn.Module, split: PackedSplit) -> None:
+    """Raise ResattnError unless output k of `network` means class id k of `split`.
+
+    A network that carries no class ids is held to the number of classes only.
+    """
+    names = configuration(network).get("label_names")
+    known = tuple(names) if names else None
+    count = len(known) if known else getattr(network, "num_classes", len(split.class_ids))
+    if known == split.class_ids or (known is None and count == len(split.class_ids)):
+        return
+    what = f"{model_name(network)} knows {count} classes, and {split.data} has {len(split.class_ids)}"
+    if known and count == len(split.class_ids):
+        pairs = zip(known, split.class_ids, strict=True)
+        own, other = next(pair for pair in pairs if pair[0] != pair[1])
+        what = f"{model_name(network)} and {split.data} have different classes: {own} here is {other} there"
+    own_data = configuration(network).get("data") or "the data set it was trained on"
+    raise ResattnError(what, f"evaluate it on {own_data}, or train a network on {split.data}")
+
+
+def network_input(images: npt.NDArray[np.uint8], execution: Execution) -> Tensor:
+    """uint8 images N x H x W x 3 as floats in [0, 1], N x 3 x H x W, on the device and in its layout."""
+    # A copy, because rows of a read-only memory map cannot become a tensor.
+    batch = to_float(np.array(images))
+    return batch.to(device=execution.device).contiguous(memory_format=execution.memory_format)
+
+
+@contextmanager
+def running(network: nn.Module, execution: Execution) -> Iterator[None]:
+    """Run `network` without gradients: on the device (it stays there), in evaluation mode (undone)."""
+    # The stub of `to` knows no device together with a memory format; the method does.
+    network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode(), execution.autocast():
+            yield
+    finally:
+        network.train(was_training)
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Log-softmax of N x classes logits in float32; raises ResattnError where a logit is not finite."""
+    if not bool(torch.isfinite(logits).all()):
+        raise ResattnError(
+            "the network's output is not finite: its weights are broken or overflow in this precision",
+            "evaluate in fp32, or go back to an earlier checkpoint",
+        )
+    return torch.log_softmax(logits.float(), dim=1)
+
+
+def average_with_mirrored(network: nn.Module, images: Tensor, single: Tensor) -> Tensor:
+    """Log of the mean probability of an image and its mirror image, given the log-probabilities of the first.
+
+    images: N x 3 x H x W in [0, 1]; single: N x classes.
+    """
+    mirrored = log_probabilities(network(images.flip(3)))
+    return torch.logaddexp(single, mirrored) - float(np.log(2.0))
+
+
+def row_batches(rows: npt.NDArray[np.int64], batch_size: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut row numbers into batches of `batch_size`; the last may be shorter."""
+    if batch_size < 1:
+        raise ResattnError(f"batch size is {batch_size}", "give 1 or more")
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
+
+
+def evenly_spaced(rows: npt.NDArray[np.int64], limit: int | None) -> npt.NDArray[np.int64]:
+    """At most `limit` of the rows, evenly spaced: the first of a split may all be of one class."""
+    if limit is None or limit >= len(rows):
+        return rows
+    if limit < 1:
+        raise ResattnError(f"limit is {limit} images", "give 1 or more, or leave it out")
+    return rows[np.arange(limit) * len(rows) // limit]
+
+
+def progress_bar(shown: bool, total: int, description: str) -> AbstractContextManager[Callable[[int], None]]:
+    """The progress bar of `resattn.progress`, or one that shows nothing."""
+    return progress.bar(total=total, description=description) if shown else nullcontext(lambda _: None)

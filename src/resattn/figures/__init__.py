@@ -1,0 +1,8 @@
+"""Every drawing: arrays in, a matplotlib Figure out. Nothing is shown on a screen; `save` writes files."""
+
+from resattn.figures.confusion import confusion_matrix
+from resattn.figures.curves import learning_curves
+from resattn.figures.predictions import predictions_sheet
+from resattn.figures.style import save
+
+__all__ = ["confusion_matrix", "learning_curves", "predictions_sheet", "save"]

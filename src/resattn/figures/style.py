@@ -1,0 +1,90 @@
+"""What all figures share: colours, letters, the head above the drawing, and how they are written to files."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+Series = npt.NDArray[np.floating[Any]]
+
+# Okabe and Ito's palette (2008): told apart by readers with any of the common colour-vision deficiencies.
+BLUE, ORANGE, GREEN, SKY = "#0072B2", "#D55E00", "#009E73", "#56B4E9"
+INK, MUTED, RULE, PALE = "#222222", "#6B6B6B", "#DDDDDD", "#F3F3F3"
+# Class names may be in any script: fonts with more letters follow the default where they are installed.
+_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Hiragino Sans")
+STYLE: Any = {
+    "font.family": ["DejaVu Sans", *sorted(set(_SCRIPTS) & set(font_manager.get_font_names()))],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "text.color": INK,
+    # A class may be called "$100 bill"; without this its name would be read as a formula.
+    "text.parse_math": False,
+    "svg.hashsalt": "resattn",
+}
+
+
+def headed_figure(width: float, height: float, title: str, subtitle: str) -> Figure:
+    """An empty figure, in inches, with title and subtitle at the upper left and room kept for them."""
+    figure = Figure(figsize=(width, height))
+    left, down = 0.12 / width, 0.1
+    for text, size, weight, color in ((title, 13, "bold", INK), (subtitle, 9.5, "normal", MUTED)):
+        if text:
+            figure.text(left, 1 - down / height, text, fontsize=size, weight=weight, color=color, va="top")
+            down += 0.26
+    below = (0, 0, 1, 1 - down / height)
+    figure.set_layout_engine(
+        ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.02, hspace=0.02, rect=below)
+    )
+    return figure
+
+
+def save(figure: Figure, path: Path, *, dpi: int = 150) -> None:
+    """Write `figure` as PNG, SVG or PDF by the suffix of `path`, whole or not at all.
+
+    Equal figures give equal bytes. Missing folders are made. Raises ValueError for another suffix and OSError
+    where the disk refuses.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise ValueError(f"{path.name}: figures are written as .png, .svg or .pdf")
+    dateless = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with mpl.rc_context(STYLE), warnings.catch_warnings():
+            # A box in place of a letter that no font has is better than no figure.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure.savefig(temporary, format=kind, dpi=dpi, metadata=dateless, facecolor="white")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def short_name(name: str, width: int = 22) -> str:
+    """The first of a class's names ("tabby, tabby cat" is a tabby), cut at `width` characters."""
+    # Names from a file system may hold lone surrogates, which cannot be drawn.
+    name = name.encode("utf-8", "replace").decode("utf-8")
+    first = name.split(",")[0].strip() or name
+    return first if len(first) <= width else first[: width - 1].rstrip() + "…"

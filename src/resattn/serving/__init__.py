@@ -1,0 +1,1 @@
+"""How others use a trained network: images in, readable predictions out."""

@@ -1,0 +1,1 @@
+"""How weights change: the recipe, the optimizer, one step, one run."""

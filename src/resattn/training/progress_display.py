@@ -1,0 +1,90 @@
+"""What a user sees while a run trains: a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from resattn.training.history import History
+
+PLAIN_LINE_SECONDS = 20.0
+SMOOTHING = 0.9
+
+
+class ProgressDisplay(pl.Callback):
+    """Steps done, images/s, loss, accuracy, the last validation and the time left."""
+
+    def __init__(self, history: History, *, steps: int) -> None:
+        self.history = history
+        self.steps = steps
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._validation = ""
+        self._speed = 0.0
+        self._clock = self._last_line = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Draw the bar."""
+        self._clock = self._last_line = time.monotonic()
+        if sys.stderr.isatty() and trainer.is_global_zero:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeRemainingColumn(),
+            )
+            self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
+            self._task = self._progress.add_task("training", total=self.steps, completed=trainer.global_step, status="")
+            self._progress.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Move on by one batch."""
+        now = time.monotonic()
+        speed = len(batch.labels) * trainer.world_size / max(now - self._clock, 1e-9)
+        self._speed = SMOOTHING * self._speed + (1 - SMOOTHING) * speed if self._speed else speed
+        self._clock = now
+        self._show(trainer.global_step)
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Say that a validation runs."""
+        if self._progress:
+            self._progress.update(self._task, description="validating")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Show the validation's figures."""
+        top1, loss = pl_module.val_metrics["val_top1"], pl_module.val_metrics["val_loss"]
+        self._validation = f"  val {top1:.1%}"
+        if self._progress:
+            self._progress.update(self._task, description="training")
+        elif trainer.is_global_zero:
+            step = trainer.global_step
+            print(f"step {step:,}: validation top-1 {top1:.2%}, loss {loss:.3f}", file=sys.stderr, flush=True)
+        self._clock = time.monotonic()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Leave the finished bar standing."""
+        self._stop()
+
+    def on_exception(self, *_: Any) -> None:
+        """Leave the terminal clean."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _show(self, step: int) -> None:
+        latest = self.history.latest
+        status = f"{self._speed:,.0f} images/s  loss {latest['train_loss']:.3f}  acc {latest['train_accuracy']:.1%}"
+        if self._progress:
+            self._progress.update(self._task, completed=step, status=status + self._validation)
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            left = (self.steps - step) * self.history.seconds / max(step, 1)
+            line = f"step {step:,} of {self.steps:,}  {status}  {left / 60:.1f} min left"
+            print(line, file=sys.stderr, flush=True)

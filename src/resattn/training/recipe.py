@@ -1,0 +1,231 @@
+"""The recipe: everything that defines a run, validated, in one frozen value that goes to YAML and back."""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from resattn.data.augmentation import Augmentation
+from resattn.errors import ResattnError
+
+SHIPPED = Path(__file__).parent / "recipes"
+OptionValue = bool | int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How weights change."""
+
+    optimizer: Literal["sgd", "adamw", "muon"] = "muon"
+    """SGD with Nesterov momentum, AdamW, or Muon for convolutions but the first and AdamW for the rest."""
+    lr: float = 0.02
+    """Peak learning rate."""
+    momentum: float = 0.95
+    """Momentum of SGD and Muon; beta 1 of AdamW."""
+    weight_decay: float = 0.05
+    """Decoupled for AdamW and Muon, an L2 term for SGD; never on biases and normalisation."""
+    rest_lr: float = 0.004
+    """Muon only: learning rate of the parameters it leaves to AdamW."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls to zero after warm-up."""
+    warmup: float = 0.05
+    """Share of the run over which the learning rate rises from zero."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 does not clip."""
+    accumulate: int = 1
+    """Batches whose gradients are summed for one step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that defines a run. Two runs of one recipe on one machine end in the same weights, bit for bit."""
+
+    data: str = "shapes"
+    """Prepared data set: shapes, tiny-imagenet, cifar10, cifar100, or the name given to `prepare folder`."""
+    model: str = "resattn_mini"
+    """Network: one of `resattn models`."""
+    model_options: dict[str, OptionValue] = field(default_factory=dict)
+    """Options of the network, such as drop_rate."""
+    seed: int = 0
+    """Fixes initial weights, order and augmentation."""
+    time: str | None = None
+    """Training time, such as 20m or 1h30m: measured on this machine and turned into steps once."""
+    epochs: float | None = None
+    """Passes over the training images; may be a fraction."""
+    steps: int | None = None
+    """Optimizer steps. Written into the run's recipe whichever of the three was given."""
+    batch_size: int = 256
+    """Images in a batch, over all devices."""
+    optimization: Optimization = field(default_factory=Optimization)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes."""
+    averaging: float = 0.03
+    """Span of the weight average (EMA) as a share of the run; 0 evaluates the raw weights."""
+    start_size: int = 48
+    """Side of the first training images, in pixels; the data's own size and above switch growing off."""
+    size_ramp: float = 0.7
+    """Share of the run after which images have their full size."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the forward pass; auto takes what is faster here and writes it into the run's recipe."""
+    validations: int = 4
+    """Validations in a run, evenly spaced; the last is the final evaluation."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, every field written out."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "Recipe":
+        """Read a recipe; fields it leaves out keep their defaults.
+
+        Raises ResattnError naming the file and the field for unknown fields, wrong types and values out of range.
+        """
+        return typing.cast("Recipe", _build(cls, read_yaml(path), str(path), ""))
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """A copy with some fields changed, validated again."""
+        return dataclasses.replace(self, **changes)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in "90s", "20m", "1h30m" or "2.5h"; ResattnError for anything else."""
+    matched = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text.strip())
+    try:
+        hours, minutes, seconds = (float(part or 0) for part in matched.groups()) if matched else (0.0, 0.0, 0.0)
+    except ValueError:
+        hours = minutes = seconds = 0.0
+    total = 3600 * hours + 60 * minutes + seconds
+    if total <= 0:
+        raise ResattnError(f"{text!r} is no duration", "write it like 90s, 20m or 1h30m")
+    return total
+
+
+def find_recipe(name: str) -> Path:
+    """The file behind a path or behind the name of a shipped recipe; ResattnError where there is neither."""
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    raise ResattnError(f"there is no recipe {name}", f"name a YAML file, or one of: {', '.join(shipped)}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields a recipe file sets, unchecked; ResattnError where it is no YAML mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResattnError(f"recipe {path} cannot be read: {error.strerror}", "check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ResattnError(f"recipe {path} is no valid YAML: {error}", "mend the file, or start from a run's recipe.yaml") from error
+    if not isinstance(content, dict):
+        raise ResattnError(f"recipe {path} holds no fields", "write one field a line, such as `model: resattn_mini`")
+    return content
+
+
+def _build(kind: type, values: dict[str, Any], source: str, prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if name not in hints:
+            close = difflib.get_close_matches(str(name), hints, n=1)
+            guess = f"did you mean {prefix}{close[0]}?" if close else f"fields are {', '.join(hints)}"
+            raise ResattnError(f"{source}: unknown field {prefix}{name}", guess)
+        arguments[name] = _convert(hints[name], value, source, prefix + name)
+    try:
+        return kind(**arguments)
+    except ResattnError as error:
+        raise ResattnError(f"{source}: {error.what}", error.mend) from error
+
+
+def _convert(hint: Any, value: Any, source: str, name: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, dict):
+            return _build(hint, value, source, f"{name}.")
+        raise ResattnError(f"{source}: {name} is {value!r}, not a group of fields", f"indent its fields under `{name}:`")
+    if not _fits(hint, value):
+        raise ResattnError(f"{source}: {name} is {value!r}", f"{name} takes {_describe(hint)}")
+    return float(value) if isinstance(value, int) and float in _alternatives(hint) and int not in _alternatives(hint) else value
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    if isinstance(hint, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    for option in _alternatives(hint):
+        if typing.get_origin(option) is Literal:
+            fits = value in typing.get_args(option)
+        elif typing.get_origin(option) is dict:
+            fits = isinstance(value, dict) and all(
+                isinstance(key, str) and isinstance(entry, bool | int | float | str) for key, entry in value.items()
+            )
+        elif option is float:
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+        else:
+            fits = isinstance(value, option) and (option is bool or not isinstance(value, bool))
+        if fits:
+            return True
+    return False
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "null"}
+    words = []
+    for option in _alternatives(hint):
+        if typing.get_origin(option) is Literal:
+            words.append("one of " + ", ".join(map(str, typing.get_args(option))))
+        else:
+            words.append(names.get(option, "a mapping of names to values"))
+    return " or ".join(words)
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    optimization, augmentation = recipe.optimization, recipe.augmentation
+    limits: dict[str, tuple[float | None, float, float]] = {
+        "seed": (recipe.seed, 0, 2**31 - 1),
+        "epochs": (recipe.epochs, 1e-9, float("inf")),
+        "steps": (recipe.steps, 1, float("inf")),
+        "batch_size": (recipe.batch_size, 1, 2**20),
+        "label_smoothing": (recipe.label_smoothing, 0, 0.999),
+        "averaging": (recipe.averaging, 0, 1),
+        "start_size": (recipe.start_size, 8, 2**14),
+        "size_ramp": (recipe.size_ramp, 0, 1),
+        "validations": (recipe.validations, 1, 10_000),
+        "optimization.lr": (optimization.lr, 1e-12, 1e3),
+        "optimization.rest_lr": (optimization.rest_lr, 1e-12, 1e3),
+        "optimization.momentum": (optimization.momentum, 0, 0.99999),
+        "optimization.weight_decay": (optimization.weight_decay, 0, 1e3),
+        "optimization.warmup": (optimization.warmup, 0, 1),
+        "optimization.clip": (optimization.clip, 0, float("inf")),
+        "optimization.accumulate": (optimization.accumulate, 1, 2**16),
+        "augmentation.shift": (augmentation.shift, 0, 2**12),
+        "augmentation.mixup": (augmentation.mixup, 0, 100),
+        "augmentation.cutmix": (augmentation.cutmix, 0, 100),
+        "augmentation.erase": (augmentation.erase, 0, 1),
+    }
+    for name, (value, low, high) in limits.items():
+        if value is not None and not low <= value <= high:
+            raise ResattnError(f"recipe field {name} is {value}", f"{name} lies between {low:g} and {high:g}")
+    for name, choices, value in (
+        ("optimization.optimizer", ("sgd", "adamw", "muon"), optimization.optimizer),
+        ("optimization.schedule", ("linear", "cosine", "constant"), optimization.schedule),
+        ("augmentation.flip", ("none", "random", "alternating"), augmentation.flip),
+        ("precision", ("auto", "fp32", "bf16"), recipe.precision),
+    ):
+        if value not in choices:
+            raise ResattnError(f"recipe field {name} is {value!r}", f"{name} is one of {', '.join(choices)}")
+    if recipe.time is not None:
+        parse_duration(recipe.time)

@@ -1,0 +1,245 @@
+"""One run from recipe to results: folder, fit or resume, averaged weights, final evaluation, figures."""
+
+import logging
+import math
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from torch import nn
+
+from resattn import figures
+from resattn.data.batches import EvaluationBatches, TrainingBatches
+from resattn.data.packed import PackedSplit, open_split
+from resattn.errors import ResattnError
+from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
+from resattn.evaluation.examples import examples_sheet
+from resattn.hardware import Execution, choose_execution
+from resattn.models import create_model
+from resattn.models.network import ResidualAttentionNetwork
+from resattn.models.weights import load_weights, save_weights
+from resattn.training.budget import PROBES, measure_budget, steps_for_epochs
+from resattn.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_readable
+from resattn.training.history import History, read_history
+from resattn.training.progress_display import ProgressDisplay
+from resattn.training.recipe import Recipe
+from resattn.training.run_folder import RunFolder
+from resattn.training.stopping import StopOnSignal, StopSignals
+from resattn.training.task import Classification, NonFiniteLoss
+
+DEFAULT_TIME = "10m"
+CHECKPOINT_SECONDS = 60.0
+ROWS_PER_RUN = 400
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is ready to go: its folder, resolved recipe, data and network on its device."""
+
+    folder: RunFolder
+    recipe: Recipe
+    execution: Execution
+    train: PackedSplit
+    val: PackedSplit
+    network: ResidualAttentionNetwork
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        assert self.recipe.steps is not None
+        return self.recipe.steps
+
+    def batches(self, count: int, *, rank: int = 0, world: int = 1) -> TrainingBatches:
+        """The first `count` batches of a run that has as many."""
+        recipe = self.recipe
+        return TrainingBatches(
+            self.train,
+            batch_size=recipe.batch_size,
+            batches=count,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
+            start_size=recipe.start_size,
+            size_ramp=recipe.size_ramp,
+            rank=rank,
+            world=world,
+        )
+
+
+def train(recipe: Recipe, folder: RunFolder, *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> ClassificationResult:
+    """Train by `recipe` in a new run folder, evaluate the averaged weights on the validation split, draw figures.
+
+    Raises ResattnError for a folder that holds a run, data or a model that is not there, and a loss that is not
+    finite; TrainingStopped after Ctrl-C or SIGTERM, with a checkpoint saved.
+    """
+    if folder.recipe_file.exists():
+        raise ResattnError(
+            f"{folder.path} holds a run already", f"go on with `{folder.resume_command}`, or choose another --run-dir"
+        )
+    job = _resolve(recipe, folder)
+    folder.start(job.recipe, job.execution)
+    return _carry_out(job, checkpoint_seconds)
+
+
+def resume(folder: RunFolder, *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> ClassificationResult:
+    """Go on with a run that was stopped or killed; it ends in the same weights as if it had not been.
+
+    Raises ResattnError where there is no run or it is finished.
+    """
+    recipe = folder.recipe()
+    if folder.results_file.exists():
+        raise ResattnError(f"the run in {folder.path} is finished", f"see `resattn evaluate {folder.path}`")
+    return _carry_out(_resolve(recipe, folder), checkpoint_seconds)
+
+
+def _resolve(recipe: Recipe, folder: RunFolder) -> Job:
+    """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
+    train_split, val_split = open_split(recipe.data, "train"), open_split(recipe.data, "val")
+    shortest = min(train_split.images.shape[1:3])
+    if recipe.augmentation.shift >= shortest:
+        raise ResattnError(
+            f"augmentation.shift is {recipe.augmentation.shift}, and the images of {recipe.data} are {shortest} pixels",
+            "choose a smaller shift",
+        )
+    execution = choose_execution(recipe.precision)
+    torch.manual_seed(recipe.seed)
+    network = create_model(recipe.model, num_classes=len(train_split.class_ids), **recipe.model_options)
+    network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
+    job = Job(folder, recipe.replace(precision=execution.precision), execution, train_split, val_split, network)
+    _say(f"{recipe.model} on {recipe.data}: {len(train_split.images):,} training images, {execution.device}")
+    _say(f"precision {execution.precision}: {execution.reason}")
+    if recipe.steps is not None:
+        return job
+    return Job(folder, _with_steps(job), execution, train_split, val_split, network)
+
+
+def _with_steps(job: Job) -> Recipe:
+    recipe = job.recipe
+    if recipe.epochs is not None:
+        return recipe.replace(steps=steps_for_epochs(recipe, len(job.train.images)))
+    recipe = recipe.replace(time=recipe.time or DEFAULT_TIME)
+    budget = measure_budget(job.network, recipe, job.batches(PROBES), job.execution)
+    _say(f"budget {recipe.time}: {budget}")
+    return recipe.replace(steps=budget.steps)
+
+
+def _carry_out(job: Job, checkpoint_seconds: float) -> ClassificationResult:
+    """Fit unless the weights lie there already, then evaluate them."""
+    with StopSignals() as signals:
+        if not job.folder.weights_file.exists():
+            history = _fit(job, signals, checkpoint_seconds)
+            save_weights(job.folder.weights_file, job.network, metadata=_metadata(job, history))
+        return _finish(job)
+
+
+def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
+    recipe, steps = job.recipe, job.steps
+    accumulate = recipe.optimization.accumulate
+    batches = steps * accumulate
+    # One more than an even share, so that the last validation is the final evaluation and not done twice.
+    validate_every = (steps // recipe.validations + 1) * accumulate
+    checkpoints = Checkpoints(
+        job.folder.checkpoints, seconds=checkpoint_seconds, validate_every=validate_every, accumulate=accumulate
+    )
+    history = History(
+        job.folder.metrics_file, every=max(1, batches // ROWS_PER_RUN), train_images=len(job.train.images)
+    )
+    callbacks: list[pl.Callback] = []
+    if recipe.averaging > 0:
+        decay = 1 - 1 / max(1.0, recipe.averaging * steps)
+        callbacks.append(EMAWeightAveraging(decay=decay, update_starting_at_step=0))
+    callbacks += [history, ProgressDisplay(history, steps=steps), checkpoints, StopOnSignal(signals, checkpoints)]
+    checkpoint, notes = newest_readable(job.folder.checkpoints)
+    for note in notes:
+        _say(note)
+    if checkpoint:
+        _say(f"resuming from {checkpoint}")
+    _quiet_lightning()
+    trainer = pl.Trainer(
+        accelerator="gpu" if job.execution.device.type == "cuda" else "cpu",
+        devices=1,
+        max_epochs=1,
+        max_steps=steps,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=recipe.optimization.clip or None,
+        val_check_interval=min(validate_every, batches),
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if validate_every < batches else 0,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    task = Classification(job.network, recipe, job.execution, classes=len(job.train.class_ids))
+    try:
+        trainer.fit(
+            task,
+            train_dataloaders=job.batches(batches),
+            val_dataloaders=EvaluationBatches(job.val, batch_size=recipe.batch_size),
+            ckpt_path=checkpoint,
+            weights_only=True,
+        )
+    except NonFiniteLoss as error:
+        good = checkpoints.newest or checkpoint
+        raise ResattnError(
+            f"{error.what}; last good checkpoint: {good or 'none yet'}",
+            "train again with a lower --optimization.lr, or with --optimization.clip 1",
+        ) from error
+    return history
+
+
+def _finish(job: Job) -> ClassificationResult:
+    """Evaluate the weights that were written, and draw what people would rather look at than read."""
+    network = load_weights(job.folder.weights_file)
+    result = evaluate(network, job.val)
+    rows = read_history(job.folder.metrics_file)
+    if math.isnan(rows["val_loss"][-1]):
+        _append_final_row(job, result)
+        rows = read_history(job.folder.metrics_file)
+    title = f"{job.recipe.model} on {job.recipe.data}"
+    subtitle = f"{job.steps:,} steps of {job.recipe.batch_size}, seed {job.recipe.seed}: top-1 {result.top1:.2%}"
+    curves = figures.learning_curves(rows, title=title, subtitle=subtitle)
+    figures.save(curves, job.folder.path / "learning_curves.png")
+    sheet = examples_sheet(network, job.val, title=title, subtitle=f"{result.split} images and where the masks look")
+    figures.save(sheet, job.folder.path / "predictions.png")
+    write_results(result, job.folder.path)
+    return result
+
+
+def _append_final_row(job: Job, result: ClassificationResult) -> None:
+    history = History(job.folder.metrics_file, every=1, train_images=len(job.train.images))
+    last = read_history(job.folder.metrics_file)
+    history.images = job.steps * job.recipe.batch_size * job.recipe.optimization.accumulate
+    history.seconds = float(last["seconds"][-1])
+    scores = {"val_loss": result.loss, "val_top1": result.top1, "val_top5": result.top5}
+    history.append_final(job.steps, scores, size=job.val.images.shape[1])
+
+
+def _metadata(job: Job, history: History) -> dict[str, Any]:
+    return {
+        "data": job.recipe.data,
+        "input_size": job.train.images.shape[1],
+        "label_names": list(job.train.class_ids),
+        "label_descriptions": dict(zip(job.train.class_ids, job.train.class_names, strict=True)),
+        "recipe": job.recipe.to_yaml(),
+        "train_seconds": round(history.seconds, 1),
+    }
+
+
+def _quiet_lightning() -> None:
+    """Lightning's banners and hints speak of arguments that our users cannot see."""
+    for name in ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

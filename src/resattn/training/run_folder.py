@@ -1,0 +1,143 @@
+"""The run folder: where each file of a run lies, and the run's own record of what made it."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from resattn.errors import ResattnError
+from resattn.hardware import Execution
+from resattn.training.recipe import Recipe
+
+RECORDED_PACKAGES = ("resattn", "torch", "torchvision", "timm", "pytorch-lightning", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. Everything downstream takes it, or the `weights.safetensors` in it."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe: with the steps and the precision that were chosen."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One row for every few steps and for every validation."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The last two checkpoints, for resuming."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights_file(self) -> Path:
+        """The averaged weights that were evaluated."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def results_file(self) -> Path:
+        """The final evaluation; its presence means the run is finished."""
+        return self.path / "results.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, hardware and git commit."""
+        return self.path / "environment.json"
+
+    @property
+    def resume_command(self) -> str:
+        """What a user types to go on."""
+        return f"resattn train --resume --run-dir {self.path}"
+
+    def start(self, recipe: Recipe, execution: Execution) -> None:
+        """Write the resolved recipe and the environment; ResattnError where a run lies here already."""
+        if self.recipe_file.exists():
+            raise ResattnError(
+                f"{self.path} holds a run already", f"go on with `{self.resume_command}`, or choose another --run-dir"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.environment_file.write_text(json.dumps(environment(execution), indent=2) + "\n")
+            write_atomically(self.recipe_file, recipe.to_yaml())
+        except OSError as error:
+            raise ResattnError(f"{self.path} cannot be written: {error.strerror}", "choose another --run-dir") from error
+
+    def recipe(self) -> Recipe:
+        """The recipe of the run that lies here; ResattnError where there is none."""
+        if not self.recipe_file.is_file():
+            raise ResattnError(f"{self.path} holds no run (no recipe.yaml)", "start one with `resattn train --run-dir`")
+        return Recipe.from_yaml(self.recipe_file)
+
+
+def new_run_folder(recipe: Recipe, *, parent: Path = Path("runs")) -> RunFolder:
+    """The next free folder `runs/DATA-MODEL-N`."""
+    stem = re.sub(r"[^\w.-]+", "-", f"{recipe.data}-{recipe.model}")
+    number = 1
+    while (parent / f"{stem}-{number}").exists():
+        number += 1
+    return RunFolder(parent / f"{stem}-{number}")
+
+
+def latest_unfinished(*, parent: Path = Path("runs")) -> RunFolder:
+    """The run under `runs/` that was written to last and is not finished; ResattnError where there is none."""
+    folders = [RunFolder(recipe.parent) for recipe in parent.glob("*/recipe.yaml")]
+    open_runs = [run for run in folders if not run.results_file.exists()]
+    if not open_runs:
+        raise ResattnError(f"no unfinished run lies under {parent}/", "name one with --run-dir DIR")
+    return max(open_runs, key=lambda run: max(path.stat().st_mtime for path in run.path.iterdir()))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file so that it is whole or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def environment(execution: Execution) -> dict[str, object]:
+    """What a result depends on beside its recipe."""
+    import torch
+
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}},
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if execution.device.type == "cuda" else "cpu",
+        "precision": f"{execution.precision}: {execution.reason}",
+        "commit": _commit(),
+        "command": sys.argv,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str | None:
+    """The git commit of the source this runs from, with a plus where files were changed; None when installed."""
+    source = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--", source.parent], cwd=source, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -1,0 +1,101 @@
+"""One training step and one validation step."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from resattn.data.batches import Batch
+from resattn.errors import ResattnError
+from resattn.hardware import Execution
+from resattn.training.optimization import make_optimizer, make_schedule
+from resattn.training.recipe import Recipe
+
+VALIDATION_METRICS = ("val_loss", "val_top1", "val_top5")
+
+
+class NonFiniteLoss(ResattnError):
+    """The loss became infinite or no number; going on would only spread it."""
+
+
+class Classification(pl.LightningModule):
+    """A network learning to classify by a recipe whose `steps` are fixed.
+
+    `train_metrics` holds the last step's loss and accuracy as tensors; `val_metrics` the last validation's figures as
+    fractions of 1.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, execution: Execution, *, classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.execution = execution
+        self.train_metrics: dict[str, Tensor] = {}
+        self.val_metrics: dict[str, float] = {}
+        self._val_loss = MeanMetric()
+        self._val_top1 = MulticlassAccuracy(classes, average="micro")
+        self._val_top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch: cross-entropy with label smoothing, shared between two labels where images were mixed."""
+        torch.manual_seed(_mixed_seed(self.recipe.seed, batch_idx, self.global_rank))
+        loss, logits = training_loss(self.network, batch, self.execution, self.recipe.label_smoothing)
+        if not torch.isfinite(loss):
+            raise NonFiniteLoss(self._non_finite_message(loss.item()))
+        self.train_metrics = {
+            "train_loss": loss.detach(),
+            "train_accuracy": (logits.detach().argmax(1) == batch.labels).float().mean(),
+        }
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
+        """Add one batch to the validation's figures."""
+        images, labels = batch
+        with self.execution.autocast():
+            logits = self.network(images).float()
+        self._val_loss.update(functional.cross_entropy(logits, labels), len(labels))
+        self._val_top1.update(logits, labels)
+        self._val_top5.update(logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Finish the validation's figures."""
+        metrics = (self._val_loss, self._val_top1, self._val_top5)
+        self.val_metrics = {
+            name: float(metric.compute()) for name, metric in zip(VALIDATION_METRICS, metrics, strict=True)
+        }
+        for metric in metrics:
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule by the recipe."""
+        assert self.recipe.steps is not None
+        optimizer = make_optimizer(self.network, self.recipe.optimization)
+        schedule = make_schedule(optimizer, self.recipe.optimization, self.recipe.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _non_finite_message(self, loss: float) -> str:
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return f"the loss became {loss} at step {self.global_step + 1} (learning rate {lr:.3g})"
+
+
+def training_loss(
+    network: nn.Module, batch: Batch, execution: Execution, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Loss and float32 logits of one batch."""
+    with execution.autocast():
+        logits = network(batch.images)
+    logits = logits.float()
+    loss = functional.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    if batch.share < 1:
+        other = functional.cross_entropy(logits, batch.other_labels, label_smoothing=label_smoothing)
+        loss = batch.share * loss + (1 - batch.share) * other
+    return loss, logits
+
+
+def _mixed_seed(seed: int, step: int, rank: int) -> int:
+    """One seed for dropout from three numbers; neighbouring steps and ranks share nothing."""
+    return (seed * 1_000_003 + step * 8_191 + rank * 127 + 17) % 2**63

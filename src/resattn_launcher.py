@@ -1,0 +1,59 @@
+"""The `resattn` command: names and help of the verbs, each imported only when it is used.
+
+This file stands outside the package because importing `resattn` imports torch and timm, which takes seconds, and
+`resattn --help` should not.
+"""
+
+import sys
+from importlib.metadata import version
+
+from cyclopts import App, ArgumentCollection
+
+
+def recipe_defaults(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Let `train --recipe FILE` fill the options that were not given; cyclopts calls this before it binds them."""
+    if commands == ("train",):
+        from resattn.cli import fill_from_recipe
+
+        fill_from_recipe(app, commands, arguments)
+
+
+app = App(
+    name="resattn",
+    help="Residual attention networks for image classification: train, evaluate, look inside, predict.",
+    version=lambda: version("resattn"),
+    result_action="return_value",
+    config=recipe_defaults,
+)
+prepare = App(name="prepare", help="Pack a data set for training: once, before the first run on it.")
+prepare.command("resattn.cli:prepare_tiny_imagenet", name="tiny-imagenet", help="Tiny ImageNet, from its archive.")
+prepare.command("resattn.cli:prepare_folder", name="folder", help="Your own images, in one folder a class.")
+prepare.command("resattn.cli:prepare_cifar10", name="cifar10", help="CIFAR-10, from its archive.")
+prepare.command("resattn.cli:prepare_cifar100", name="cifar100", help="CIFAR-100, from its archive.")
+prepare.command("resattn.cli:prepare_shapes", name="shapes", help="The embedded data set: shapes drawn on the spot.")
+app.command(prepare)
+app.command("resattn.cli:train", name="train", help="Train a network, or go on with a run that was stopped.")
+app.command("resattn.cli:evaluate", name="evaluate", help="Measure accuracy and calibration, table and figures.")
+app.command("resattn.cli:predict", name="predict", help="Name what is in images.")
+app.command("resattn.cli:models", name="models", help="List the networks with their cost and weights.")
+
+
+def main() -> None:
+    """Entry point of the `resattn` command; a failure the user can mend is printed, without a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        what, mend = getattr(error, "what", None), getattr(error, "mend", None)
+        if what is None:
+            raise
+        print(f"error: {what}", file=sys.stderr)
+        if mend:
+            print(f"mend:  {mend}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from resattn.data.augmentation import Augmentation, erase, flips, gather, mix
+from resattn.data.batches import Batch, EvaluationBatches, TrainingBatches, image_size, to_float
+
+PLAIN = Augmentation(flip="none", shift=0)
+
+
+def split_of(images: int, size: int = 16, seed: int = 0) -> Any:
+    """Random images whose first pixel tells their number."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+    pixels[:, 0, 0, 0] = np.arange(images) % 256
+    return SimpleNamespace(images=pixels, labels=np.arange(images))
+
+
+def batches_of(split: Any, **changes: Any) -> TrainingBatches:
+    options: dict[str, Any] = {
+        "batch_size": 8,
+        "batches": 12,
+        "seed": 3,
+        "augmentation": Augmentation(mixup=0.2, cutmix=1.0, erase=0.5),
+        "start_size": 8,
+        "size_ramp": 0.5,
+    }
+    return TrainingBatches(split, **(options | changes))
+
+
+def equal(first: Batch, second: Batch) -> bool:
+    return all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_every_image_comes_once_an_epoch_also_where_batches_span_two() -> None:
+    split = split_of(20)
+    batches = batches_of(split, augmentation=PLAIN, batches=5, start_size=16)
+    labels = torch.cat([batch.labels for batch in batches]).tolist()
+    assert Counter(labels) == {number: 2 for number in range(20)}
+    assert Counter(labels[:20]) == {number: 1 for number in range(20)}
+    assert labels[:20] != labels[20:]
+
+
+def test_images_are_the_stored_ones_with_their_labels() -> None:
+    split = split_of(20)
+    batch = batches_of(split, augmentation=PLAIN, start_size=16).batch(1)
+    for image, label in zip(batch.images, batch.labels, strict=True):
+        stored = torch.from_numpy(split.images[label]).permute(2, 0, 1) / 255
+        torch.testing.assert_close(image, stored, rtol=0, atol=0)
+
+
+def test_a_resumed_iteration_gives_the_same_batches() -> None:
+    split = split_of(20)
+    whole = list(batches_of(split))
+    first = batches_of(split)
+    seen = iter(first)
+    for _ in range(5):
+        next(seen)
+    resumed = batches_of(split)
+    resumed.load_state_dict(first.state_dict())
+    rest = list(resumed)
+    assert len(rest) == 7
+    assert all(equal(a, b) for a, b in zip(whole[5:], rest, strict=True))
+
+
+def test_ranks_divide_a_batch_and_lose_nothing() -> None:
+    split = split_of(20)
+    whole = batches_of(split, augmentation=PLAIN).batch(0).labels.tolist()
+    parts = [batches_of(split, augmentation=PLAIN, rank=rank, world=2).batch(0).labels.tolist() for rank in (0, 1)]
+    assert sorted(parts[0] + parts[1]) == sorted(whole)
+    assert not set(parts[0]) & set(parts[1])
+
+
+def test_seeds_differ() -> None:
+    split = split_of(20)
+    assert not equal(batches_of(split, seed=3).batch(0), batches_of(split, seed=4).batch(0))
+
+
+@pytest.mark.parametrize("kind", ["random", "alternating"])
+def test_about_half_of_the_images_are_mirrored(kind: Any) -> None:
+    mirrored = flips(Augmentation(flip=kind), np.arange(4000), np.zeros(4000, dtype=np.int64), 7)
+    assert 0.45 < mirrored.mean() < 0.55
+
+
+def test_alternating_flip_shows_both_orientations_in_turn() -> None:
+    numbers = np.arange(100)
+    first, second, third = (
+        flips(Augmentation(flip="alternating"), numbers, np.full(100, epoch), 7) for epoch in (0, 1, 2)
+    )
+    assert (first != second).all()
+    assert (first == third).all()
+
+
+def test_gather_mirrors_and_shifts_with_reflection() -> None:
+    image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, axis=3)
+    zero = np.zeros(1, dtype=np.int64)
+    mirrored = gather(image, zero, np.array([True]), np.array([[0, 0]]))
+    np.testing.assert_array_equal(mirrored[0, 0, :, 0], [3, 2, 1, 0])
+    down = gather(image, zero, np.array([False]), np.array([[1, 0]]))
+    np.testing.assert_array_equal(down[0, :, 0, 0], [4, 0, 4, 8])
+    right = gather(image, zero, np.array([False]), np.array([[0, -1]]))
+    np.testing.assert_array_equal(right[0, 0, :, 0], [1, 2, 3, 2])
+
+
+def test_image_size_grows_in_steps_to_the_full_size() -> None:
+    sizes = [image_size(full=64, start=48, ramp=0.7, progress=step / 100) for step in range(100)]
+    assert sizes[0] == 48
+    assert set(sizes) == {48, 56, 64}
+    assert sizes == sorted(sizes)
+    assert set(sizes[70:]) == {64}
+    assert image_size(full=32, start=48, ramp=0.7, progress=0) == 32
+
+
+def test_progressive_sizes_reach_the_batches() -> None:
+    batches = batches_of(split_of(20))
+    assert batches.batch(0).images.shape == (8, 3, 8, 8)
+    assert batches.batch(11).images.shape == (8, 3, 16, 16)
+
+
+def test_mixup_is_the_mean_its_share_says() -> None:
+    images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
+    mixed = mix(images.clone(), labels, Augmentation(mixup=1.0), np.random.default_rng(0))
+    assert mixed is not None
+    expected = mixed.share * images + (1 - mixed.share) * images.flip(0)
+    torch.testing.assert_close(mixed.images, expected)
+    assert mixed.other_labels.tolist() == [3, 2, 1, 0]
+
+
+def test_cutmix_share_is_the_area_that_was_kept() -> None:
+    images = torch.stack([torch.full((3, 16, 16), float(number)) for number in range(2)])
+    mixed = mix(images.clone(), torch.arange(2), Augmentation(cutmix=1.0), np.random.default_rng(1))
+    assert mixed is not None
+    kept = float((mixed.images[1, 0] == 1).float().mean())
+    assert kept == pytest.approx(mixed.share)
+    assert 0 < mixed.share < 1
+
+
+def test_nothing_is_mixed_where_nothing_was_asked_for() -> None:
+    assert mix(torch.rand(2, 3, 8, 8), torch.arange(2), PLAIN, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_erasing_touches_none_or_every_image(probability: float) -> None:
+    images = torch.zeros(6, 3, 16, 16)
+    erase(images, probability, np.random.default_rng(0))
+    touched = [bool(image.any()) for image in images]
+    assert touched == [probability == 1.0] * 6
+
+
+def test_evaluation_sees_every_image_once_in_order() -> None:
+    split = split_of(21)
+    labels = torch.cat([labels for _, labels in EvaluationBatches(split, batch_size=8)])
+    assert labels.tolist() == list(range(21))
+    assert len(EvaluationBatches(split, batch_size=8)) == 3
+
+
+def test_floats_are_channels_last_in_zero_to_one() -> None:
+    images = to_float(split_of(4).images)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert 0 <= images.min() <= images.max() <= 1

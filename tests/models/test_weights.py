@@ -1,0 +1,452 @@
+"""Weights files: what comes back, how they are written, and everything that is refused."""
+
+import copy
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import resattn.models.weights as weights
+from resattn.errors import ResattnError
+from resattn.models import ResidualAttentionNetwork, create_model, list_variants
+from resattn.models.weights import load_weights, read_metadata, save_weights
+
+LABELS = ["n01443537", "n01629819", "n01641577"]
+DESCRIPTIONS = {"n01443537": "goldfish", "n01629819": "salamander", "n01641577": "bullfrog"}
+METADATA: dict[str, Any] = {
+    "data": "ponds",
+    "label_names": LABELS,
+    "label_descriptions": DESCRIPTIONS,
+    "input_size": 64,
+    "recipe": {"steps": 7},
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> ResidualAttentionNetwork:
+    torch.manual_seed(0)
+    built = create_model("resattn_mini", num_classes=3, mask_width=8, masked_stages=(3,))
+    with torch.no_grad():
+        built.train()(torch.rand(8, 3, 16, 16))  # statistics that are not the ones it began with
+    return built
+
+
+@pytest.fixture(scope="module")
+def saved(network: ResidualAttentionNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_weights(path, network, metadata=METADATA)
+    return path
+
+
+@pytest.fixture
+def forge(saved: Path, tmp_path: Path) -> Any:
+    """Write a file with other metadata, tensors or header entries than the saved one."""
+
+    def write(*, tensors: dict[str, Tensor | None] | None = None, **document: Any) -> Path:
+        path = tmp_path / "forged.safetensors"
+        contents = {**load_file(saved), **(tensors or {})}
+        header = {"resattn": json.dumps({**read_metadata(saved), "sha256": "0" * 64, **document})}
+        save_file({name: tensor for name, tensor in contents.items() if tensor is not None}, path, header)
+        return path
+
+    return write
+
+
+def assert_refused(path: Path, *parts: str) -> None:
+    with pytest.raises(ResattnError) as refusal:
+        load_weights(path)
+    assert refusal.value.mend
+    for part in (str(path), *parts):
+        assert part in refusal.value.what
+
+
+def assert_same_weights(one: ResidualAttentionNetwork, other: ResidualAttentionNetwork) -> None:
+    expected, found = one.state_dict(), other.state_dict()
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+
+
+def test_what_was_saved_comes_back(network: ResidualAttentionNetwork, saved: Path) -> None:
+    loaded = load_weights(saved)
+    assert_same_weights(network, loaded)
+    assert not loaded.training
+    assert (loaded.variant, loaded.num_classes) == ("resattn_mini", 3)
+    assert loaded.options == {"mask_width": 8, "masked_stages": (3,)} == network.options
+    assert loaded.pretrained_cfg["label_names"] == tuple(LABELS)
+    assert loaded.pretrained_cfg["label_descriptions"] == DESCRIPTIONS
+    assert loaded.pretrained_cfg["input_size"] == (3, 64, 64)
+    assert loaded.pretrained_cfg["num_classes"] == 3
+    images = torch.rand(2, 3, 20, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), copy.deepcopy(network).eval()(images), rtol=0, atol=0)
+
+
+def test_metadata_is_readable_without_the_weights(saved: Path) -> None:
+    metadata = read_metadata(saved)
+    assert metadata == {
+        **METADATA,
+        "model": "resattn_mini",
+        "options": {"mask_width": 8, "masked_stages": [3]},
+        "num_classes": 3,
+        "input_size": [3, 64, 64],
+    }
+
+
+def test_a_loaded_network_knows_its_labels_when_saved_again(saved: Path, tmp_path: Path) -> None:
+    again = tmp_path / "new folder" / "again.safetensors"
+    save_weights(again, load_weights(saved), metadata={"data": "ponds"})
+    assert read_metadata(again)["label_descriptions"] == DESCRIPTIONS
+    assert_same_weights(load_weights(saved), load_weights(again))
+
+
+def test_new_labels_describe_themselves(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, load_weights(saved), metadata={"data": "letters", "label_names": ["a", "b", "c"]})
+    assert read_metadata(path)["label_descriptions"] == {"a": "a", "b": "b", "c": "c"}
+
+
+def test_another_number_of_classes_after_building(network: ResidualAttentionNetwork, tmp_path: Path) -> None:
+    changed = copy.deepcopy(network)
+    changed.reset_classifier(2)
+    path = tmp_path / "w.safetensors"
+    save_weights(path, changed, metadata={"data": "pair", "label_names": ["a", "b"]})
+    assert_same_weights(changed, load_weights(path))
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_is_loaded_as_float32(
+    network: ResidualAttentionNetwork, saved: Path, tmp_path: Path, precision: torch.dtype
+) -> None:
+    path = tmp_path / "half.safetensors"
+    half = copy.deepcopy(network).to(precision)
+    save_weights(path, half, metadata=METADATA)
+    assert path.stat().st_size < 0.6 * saved.stat().st_size
+    loaded = load_weights(path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert_same_weights(half.float(), loaded)
+
+
+def test_memory_layout_does_not_matter(network: ResidualAttentionNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    channels_last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    save_weights(path, channels_last, metadata=METADATA)
+    assert_same_weights(network, load_weights(path))
+
+
+@pytest.mark.parametrize("name", ["seed_inception_attention_v4", "resattn_mini_plain"])
+def test_other_variants_come_back(name: str, tmp_path: Path) -> None:
+    built = create_model(name, num_classes=3, drop_rate=0.1)
+    save_weights(tmp_path / "w.safetensors", built, metadata=METADATA)
+    loaded = load_weights(tmp_path / "w.safetensors")
+    assert_same_weights(built, loaded)
+    assert loaded.options == {"drop_rate": 0.1}
+
+
+def test_every_variant_can_be_compared_without_memory() -> None:
+    # saving and loading build each network on the meta device first
+    for name in list_variants():
+        with torch.device("meta"):
+            layouts = create_model(name, num_classes=3).state_dict()
+        assert {tensor.device.type for tensor in layouts.values()} == {"meta"}
+
+
+def test_equal_networks_make_equal_files(
+    network: ResidualAttentionNetwork, saved: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        save_weights(tmp_path / name, network, metadata=METADATA)
+        assert (tmp_path / name).read_bytes() == saved.read_bytes()
+
+
+def test_any_text_and_any_json_field_comes_back(network: ResidualAttentionNetwork, tmp_path: Path) -> None:
+    labels = ["\U0001f98e", "\udce9"]  # file names on Linux need not be text
+    changed = copy.deepcopy(network)
+    changed.reset_classifier(2)
+    free = {"numbers": {10: 0.1, 9: -0.0}, "nothing": None, "steps": (1, 2)}
+    path = tmp_path / "w.safetensors"
+    save_weights(path, changed, metadata={"data": "x", "label_names": sorted(labels), **free})
+    assert load_weights(path).pretrained_cfg["label_names"] == tuple(sorted(labels))
+    assert read_metadata(path)["numbers"] == {"10": 0.1, "9": 0.0}
+
+
+def test_the_random_state_is_left_alone(network: ResidualAttentionNetwork, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    save_weights(tmp_path / "w.safetensors", network, metadata=METADATA)
+    load_weights(tmp_path / "w.safetensors")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data": None}, "data should be a string"),
+        ({"label_names": LABELS[:2]}, "num_classes is 3 but there are 2 label_names"),
+        ({"label_names": LABELS[::-1]}, "not sorted, or not unique: 'n01641577' stands before 'n01629819'"),
+        ({"label_names": ["a", "a", "b"]}, "not sorted, or not unique"),
+        ({"label_names": "abc"}, "label_names should be a list of strings"),
+        ({"label_descriptions": {"n01443537": "goldfish"}}, "label_descriptions should give each"),
+        ({"input_size": (64, 64)}, "input_size should be three positive numbers"),
+        ({"input_size": 0}, "input_size should be three positive numbers"),
+        ({"spread": float("nan")}, "not JSON values"),
+        ({"figure": object()}, "not JSON values"),
+    ],
+)
+def test_bad_metadata_is_refused_before_anything_is_written(
+    network: ResidualAttentionNetwork, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    path = tmp_path / "runs" / "w.safetensors"
+    with pytest.raises(ResattnError, match=reason) as refusal:
+        save_weights(path, network, metadata={**METADATA, **changes})
+    assert str(path) in refusal.value.what
+    assert not path.parent.exists()
+
+
+def test_metadata_must_name_the_data_and_the_labels(
+    network: ResidualAttentionNetwork, tmp_path: Path
+) -> None:
+    with pytest.raises(ResattnError, match="lacks label_names, label_descriptions, data"):
+        save_weights(tmp_path / "w.safetensors", network, metadata={})
+
+
+def test_a_network_that_its_name_does_not_build_is_refused(
+    network: ResidualAttentionNetwork, tmp_path: Path
+) -> None:
+    changed = copy.deepcopy(network)
+    changed.stem = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 5, 2, 2))
+    with pytest.raises(
+        ResattnError, match=r"not of this model: stem\.0\.bias; of another shape or type: stem"
+    ):
+        save_weights(tmp_path / "w.safetensors", changed, metadata=METADATA)
+
+
+def test_a_network_built_by_hand_needs_its_name(network: ResidualAttentionNetwork, tmp_path: Path) -> None:
+    nameless = copy.deepcopy(network)
+    nameless.variant = ""
+    with pytest.raises(ResattnError, match="lacks model, options"):
+        save_weights(tmp_path / "w.safetensors", nameless, metadata=METADATA)
+    named = {**METADATA, "model": "resattn_mini", "options": network.options}
+    save_weights(tmp_path / "w.safetensors", nameless, metadata=named)
+    assert load_weights(tmp_path / "w.safetensors").variant == "resattn_mini"
+
+
+def test_an_interrupted_save_leaves_the_old_file(
+    network: ResidualAttentionNetwork, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(saved.read_bytes())
+
+    def interrupted(_tensors: dict[str, Tensor], file: Path, _header: dict[str, str]) -> None:
+        file.write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(path, network, metadata=METADATA)
+    assert path.read_bytes() == saved.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """No file of this process may grow beyond 1 MiB, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("little_room")
+def test_a_full_disk_leaves_nothing(network: ResidualAttentionNetwork, tmp_path: Path) -> None:
+    with pytest.raises(ResattnError, match=r"w\.safetensors could not be written") as refusal:
+        save_weights(tmp_path / "w.safetensors", network, metadata=METADATA)
+    assert "make room" in refusal.value.mend
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written(network: ResidualAttentionNetwork, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "w.safetensors", tmp_path / "folder"):
+        with pytest.raises(ResattnError, match="could not be written"):
+            save_weights(path, network, metadata=METADATA)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "folder"]
+
+
+def test_a_header_too_large_to_be_read_is_not_written(
+    network: ResidualAttentionNetwork, tmp_path: Path
+) -> None:
+    with pytest.raises(ResattnError, match=r"could not be written.*too large"):
+        save_weights(tmp_path / "w.safetensors", network, metadata={**METADATA, "notes": "x" * 100_000_000})
+    assert list(tmp_path.iterdir()) == []
+
+
+# Reading
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "absent.safetensors", "No such file")
+    assert_refused(tmp_path, "Is a directory")
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"\x00" * 7, b"\xff" * 64, b"not weights at all, only text", b"\x02\x00\x00\x00\x00\x00\x00\x00{}"],
+)
+def test_files_that_are_not_ours(tmp_path: Path, contents: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(contents)
+    assert_refused(path)
+
+
+def test_a_pickle_is_named_and_not_loaded(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.pt", tmp_path / "new.pt"
+    old.write_bytes(pickle.dumps({"a": 1}))
+    torch.save({"a": torch.zeros(1)}, new)
+    assert_refused(old, "is a pickle")
+    assert_refused(new, "is a pickle")
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.5, 0.001])
+def test_a_truncated_file(saved: Path, tmp_path: Path, kept: float) -> None:
+    contents = saved.read_bytes()
+    path = tmp_path / "short.safetensors"
+    path.write_bytes(contents[: int(kept * len(contents))])
+    assert_refused(path, "truncated")
+
+
+def test_a_flipped_bit_in_a_weight(saved: Path, tmp_path: Path) -> None:
+    contents = bytearray(saved.read_bytes())
+    contents[-1000] ^= 1
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(contents)
+    assert_refused(path, "damaged", "checksum")
+
+
+def test_safetensors_of_others(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    for header in (None, {"format": "pt"}):
+        save_file(load_file(saved), path, header)
+        assert_refused(path, "no metadata of resattn")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{not json", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1, 2]", "no JSON object"),
+        ("{}", "lacks model, options, num_classes"),
+    ],
+)
+def test_metadata_that_is_no_json_object(saved: Path, tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(load_file(saved), path, {"resattn": text})
+    assert_refused(path, reason)
+
+
+def test_an_unknown_model(forge: Any) -> None:
+    path = forge(model="resatn_mini")
+    assert_refused(path, "no model 'resatn_mini'")
+    with pytest.raises(ResattnError) as refusal:
+        load_weights(path)
+    assert "did you mean resattn_mini" in refusal.value.mend
+
+
+@pytest.mark.parametrize("model", ["resnet18", "hf-hub:someone/something", "local-dir:/tmp/x", "", 5])
+def test_models_of_others_are_not_built(forge: Any, model: object) -> None:
+    assert_refused(forge(model=model))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"mask_widht": 8}, "no option 'mask_widht'"),
+        ({"masked_stages": [9]}, "cannot be built with the options"),
+        ({"mask_width": "wide"}, "cannot be built with the options"),
+        ({"checkpoint_path": "evil.pt"}, "may not contain checkpoint_path"),
+        ({"pretrained": True, "num_classes": 5}, "may not contain num_classes, pretrained"),
+        ([], "options should be a JSON object"),
+    ],
+)
+def test_options_that_build_nothing(forge: Any, options: object, reason: str) -> None:
+    assert_refused(forge(options=options), reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"num_classes": 4}, "num_classes is 4 but there are 3 label_names"),
+        ({"num_classes": True, "label_names": ["a"]}, "num_classes is True"),
+        ({"label_names": LABELS[::-1]}, "label_names are not sorted"),
+        ({"label_descriptions": {}}, "label_descriptions should give each"),
+        ({"input_size": [3, 64]}, "input_size should be"),
+        ({"data": 7}, "data should be a string, not 7"),
+        (
+            {"num_classes": 2, "label_names": ["a", "b"], "label_descriptions": {"a": "a", "b": "b"}},
+            "head.fc.weight is F32 [3, 256], not F32 [2, 256]",
+        ),
+    ],
+)
+def test_fields_that_contradict(forge: Any, fields: dict[str, Any], reason: str) -> None:
+    assert_refused(forge(**fields), reason)
+
+
+def test_missing_unexpected_and_misshapen_tensors(forge: Any) -> None:
+    absent = [name for name in read_metadata_names(forge) if name.startswith("stages.0")]
+    assert_refused(
+        forge(tensors=dict.fromkeys(absent)), "missing: stages.0.0.", f"and {len(absent) - 3} more"
+    )
+    assert_refused(forge(tensors={"fc.weight": torch.zeros(2)}), "not of this model: fc.weight")
+    assert_refused(
+        forge(tensors={"head.fc.bias": torch.zeros(1, 3), "stem.0.weight": torch.zeros(2, dtype=torch.int8)}),
+        "head.fc.bias is F32 [1, 3], not F32 [3]",
+        "stem.0.weight is I8 [2], not F32 [32, 3, 4, 4]",
+    )
+    assert_refused(
+        forge(tensors={"head.fc.bias": torch.zeros(3, dtype=torch.float64)}), "is F64 [3], not F32"
+    )
+
+
+def read_metadata_names(forge: Any) -> list[str]:
+    return list(load_file(forge()))
+
+
+def test_a_network_too_large_to_build_is_refused_by_its_shapes(forge: Any) -> None:
+    assert_refused(forge(options={"mask_width": 10**6}), "of another shape")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mutated_files_load_equal_or_are_refused(
+    network: ResidualAttentionNetwork, saved: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    contents = bytearray(saved.read_bytes())
+    header = 8 + int.from_bytes(contents[:8], "little")
+    places = st.one_of(st.integers(0, 7), st.integers(8, header - 1), st.integers(0, len(contents) - 1))
+    for place in data.draw(st.lists(places, min_size=1, max_size=3)):
+        contents[place] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        start = data.draw(places)
+        del contents[start : start + data.draw(st.integers(1, 64))]
+    path = tmp_path / "mutated.safetensors"
+    path.write_bytes(contents)
+    try:
+        loaded = load_weights(path)
+    except ResattnError:
+        assert_refused(path)
+    else:
+        assert_same_weights(network, loaded)
+        assert loaded.pretrained_cfg["label_names"] == tuple(LABELS)

@@ -1,0 +1,138 @@
+"""The contract for other programs: verbs, options, JSON, exit statuses and messages, through the real command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resattn.data.shapes import prepare_shapes
+from resattn.models import list_variants
+from resattn.training.recipe import Recipe
+from resattn.training.run import train
+from resattn.training.run_folder import RunFolder
+
+
+def resattn(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "resattn_launcher", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=300, env=os.environ | {"COLUMNS": "200"}
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A home with a few shapes, and a run that has hardly begun to learn them."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESATTN_HOME", str(home))
+        prepare_shapes(train_images=200, val_images=100)
+        folder = RunFolder(tmp_path_factory.mktemp("runs") / "first")
+        train(Recipe(steps=3, batch_size=16, validations=1), folder)
+    return home, folder.path
+
+
+@pytest.fixture
+def run_dir(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESATTN_HOME", str(trained[0]))
+    return trained[1]
+
+
+def test_help_imports_neither_torch_nor_the_package() -> None:
+    code = "import sys, resattn_launcher; resattn_launcher.app('--help'); print(sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in ("prepare", "train", "evaluate", "predict", "models"))
+    assert "'torch'" not in done.stderr
+    assert "'resattn'" not in done.stderr
+
+
+def test_importing_the_package_does_not_import_lightning_or_matplotlib() -> None:
+    code = "import sys, resattn; sys.exit('pytorch_lightning' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_models_lists_every_variant_with_its_cost() -> None:
+    done = resattn("models", "--json")
+    rows = {row["model"]: row for row in json.loads(done.stdout)}
+    assert list(rows) == list_variants()
+    assert rows["resattn_56"]["parameters"] == 31_810_728
+    assert rows["seed_residual"]["macs"] == 5_172_465_664
+    assert "resattn_mini" in resattn("models").stdout
+
+
+def test_evaluate_prints_what_the_run_wrote(run_dir: Path, tmp_path: Path) -> None:
+    done = resattn("evaluate", run_dir, "--data", "shapes", "--json", "--out", tmp_path / "out")
+    printed = json.loads(done.stdout)
+    written = json.loads((run_dir / "results.json").read_text())
+    assert printed.keys() >= {"data", "split", "images", "top1", "top5", "loss", "ece", "model", "seconds"}
+    assert printed["top1"] == written["top1"]
+    assert printed["loss"] == pytest.approx(written["loss"], abs=1e-9)
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["top1"] == printed["top1"]
+    assert "flip_average" not in printed
+
+
+def test_flip_average_is_reported_apart(run_dir: Path) -> None:
+    printed = json.loads(resattn("evaluate", run_dir, "--flip", "--json").stdout)
+    assert printed["top1"] == json.loads((run_dir / "results.json").read_text())["top1"]
+    assert printed["flip_average"].keys() == {"top1", "top5", "loss", "ece"}
+
+
+def test_predict_names_images_and_folders(run_dir: Path, tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg"):
+        Image.fromarray(np.full((80, 100, 3), 90, dtype=np.uint8)).save(tmp_path / name)
+    lines = [json.loads(line) for line in resattn("predict", run_dir, tmp_path, "--json").stdout.splitlines()]
+    assert [Path(line["source"]).name for line in lines] == ["a.jpg", "b.png"]
+    assert len(lines[0]["labels"]) == len(lines[0]["probabilities"]) == 5
+    assert lines[0]["probabilities"] == sorted(lines[0]["probabilities"], reverse=True)
+    assert "%" in resattn("predict", run_dir, tmp_path / "a.jpg").stdout
+
+
+def test_options_have_the_last_word_over_a_recipe(trained: tuple[Path, Path], run_dir: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("steps: 2\nbatch_size: 8\noptimization:\n  lr: 0.01\n  optimizer: adamw\nvalidations: 1\n")
+    done = resattn(
+        "train", "--recipe", recipe, "--optimization.lr", "0.002", "--model-options.drop_rate", "0.5",
+        "--run-dir", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    resolved = RunFolder(tmp_path / "run").recipe()
+    assert (resolved.steps, resolved.batch_size) == (2, 8)
+    assert (resolved.optimization.lr, resolved.optimization.optimizer) == (0.002, "adamw")
+    assert resolved.model_options == {"drop_rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "--data", "shaps"], "did you mean"),
+        (["train", "--model", "resattn_mni"], "did you mean resattn_mini"),
+        (["train", "--batch-sze", "4"], "--batch-size"),
+        (["train", "--batch-size", "0"], "batch_size lies between"),
+        (["train", "--time", "soon"], "write it like 90s, 20m or 1h30m"),
+        (["train", "--recipe", "none"], "there is no recipe none"),
+        (["train", "--resume"], "no unfinished run"),
+        (["evaluate", "nowhere"], "no run folder, weights file or model name"),
+        (["evaluate", "resattn_mini"], "no weights ship for resattn_mini"),
+        (["predict", "nowhere", "x.png"], "no run folder, weights file or model name"),
+        (["prepare", "tiny-imagenet"], "--archive"),
+        (["prepare", "folder", "/none", "--name", "x"], "/none"),
+    ],
+)
+def test_mistakes_are_answered_with_the_mend_and_no_traceback(
+    run_dir: Path, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    done = resattn(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert told in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_submission_has_a_line_for_each_image(run_dir: Path, tmp_path: Path) -> None:
+    done = resattn("evaluate", run_dir, "--split", "val", "--submission", tmp_path / "answers.txt")
+    assert done.returncode == 1  # shapes have no test split, and that is what a submission is of
+    assert "test" in done.stderr

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from resattn.models import create_model
+from resattn.training.optimization import make_optimizer, parameter_groups, schedule_factor
+from resattn.training.recipe import Optimization
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    network = create_model("resattn_mini", num_classes=7)
+    groups = parameter_groups(network, Optimization())
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in network.parameters())
+
+
+def test_biases_and_normalisation_are_not_decayed() -> None:
+    network = create_model("resattn_mini", num_classes=7)
+    for group in parameter_groups(network, Optimization(weight_decay=0.1)):
+        assert all((parameter.ndim <= 1) == (group["weight_decay"] == 0) for parameter in group["params"])
+
+
+def test_muon_leaves_the_first_convolution_and_the_classifier_to_adamw() -> None:
+    network = create_model("resattn_mini", num_classes=7)
+    optimizer = make_optimizer(network, Optimization(lr=0.02, rest_lr=0.003))
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert rates[id(network.stem[0].weight)] == 0.003
+    assert rates[id(network.get_classifier().weight)] == 0.003
+    assert rates[id(network.stages[1][0].trunk.conv1.weight)] == 0.02
+
+
+def test_a_muon_step_moves_a_convolution_by_an_orthogonal_matrix() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential()
+    network.add_module("conv", torch.nn.Conv2d(16, 8, 3, bias=False))
+    before = network.conv.weight.detach().clone()
+    optimizer = make_optimizer(network, Optimization(lr=0.1, weight_decay=0.0))
+    network.conv.weight.grad = torch.randn_like(before)
+    optimizer.step()
+    moved = ((before - network.conv.weight.detach()) / 0.1).flatten(1)
+    singular_values = torch.linalg.svdvals(moved)
+    assert 0.6 < singular_values.min() <= singular_values.max() < 1.3  # Newton-Schulz is approximate
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_rate_rises_and_falls_to_zero(schedule) -> None:
+    optimization = Optimization(schedule=schedule, warmup=0.1)
+    factors = [schedule_factor(optimization, step, 100) for step in range(100)]
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[0] > 0
+    assert max(factors) == pytest.approx(1.0)
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert 0 < factors[-1] < 0.02
+    assert schedule_factor(optimization, 100, 100) == pytest.approx(0)
+
+
+def test_a_constant_rate_stays() -> None:
+    optimization = Optimization(schedule="constant", warmup=0.0)
+    assert {schedule_factor(optimization, step, 50) for step in range(50)} == {1.0}

@@ -1,0 +1,132 @@
+"""A run that was killed ends in the very weights it would have ended in, bit for bit."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from resattn.data.augmentation import Augmentation
+from resattn.errors import ResattnError
+from resattn.training.checkpoints import checkpoint_files
+from resattn.training.history import read_rows
+from resattn.training.recipe import Optimization, Recipe
+from resattn.training.run import resume, train
+from resattn.training.run_folder import RunFolder
+
+SCRIPT = Path(__file__).with_name("killed_run.py")
+
+
+def recipe_of(data: str, **changes: object) -> Recipe:
+    """Everything that has a state is on: Muon, averaging, dropout, mixing, growing images."""
+    recipe = Recipe(
+        data=data,
+        model="resattn_mini",
+        model_options={"drop_rate": 0.2},
+        steps=12,
+        batch_size=12,
+        start_size=24,
+        validations=3,
+        averaging=0.3,
+        augmentation=Augmentation(shift=2, mixup=0.2, cutmix=0.5, erase=0.2),
+        precision="fp32",
+    )
+    return recipe.replace(**changes)
+
+
+def rows_without_seconds(folder: RunFolder) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in read_rows(folder.metrics_file)]
+
+
+def assert_same_end(first: RunFolder, second: RunFolder) -> None:
+    weights, others = load_file(first.weights_file), load_file(second.weights_file)
+    assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, others[name]), f"{name} differs"
+    assert rows_without_seconds(first) == rows_without_seconds(second)
+
+
+@pytest.mark.parametrize(
+    ("precision", "averaging", "accumulate"), [("fp32", 0.3, 1), ("bf16", 0.3, 2), ("fp32", 0.0, 1)]
+)
+def test_killed_at_any_moment_and_resumed_is_bit_identical(
+    dots: str, tmp_path: Path, precision: Literal["fp32", "bf16"], averaging: float, accumulate: int
+) -> None:
+    optimization = Optimization(accumulate=accumulate, clip=1.0)
+    steps = 12 // accumulate
+    recipe = recipe_of(dots, precision=precision, averaging=averaging, steps=steps, optimization=optimization)
+    whole = RunFolder(tmp_path / "whole")
+    train(recipe, whole)
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(recipe.to_yaml())
+    for moment in ("step", "checkpoint", "validation"):
+        killed = RunFolder(tmp_path / moment)
+        process = subprocess.run(
+            [sys.executable, str(SCRIPT), str(recipe_file), str(killed.path), moment], capture_output=True, text=True
+        )
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        assert not killed.weights_file.exists()
+        assert checkpoint_files(killed.checkpoints), "it was killed before the first checkpoint"
+        resume(killed)
+        assert_same_end(whole, killed)
+        assert not list(killed.path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(dots: str, tmp_path: Path, signum: signal.Signals) -> None:
+    recipe = recipe_of(dots, steps=40, optimization=Optimization(optimizer="adamw", lr=0.001))
+    whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
+    train(recipe, whole)
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(recipe.to_yaml())
+    command = [sys.executable, "-m", "resattn", "train"]
+    process = subprocess.Popen(
+        [*command, "--recipe", str(recipe_file), "--run-dir", str(stopped.path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(read_rows(stopped.metrics_file)) < 5 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signum)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + signum, told
+    assert f"resattn train --resume --run-dir {stopped.path}" in told
+    assert len(checkpoint_files(stopped.checkpoints)) == 1
+    subprocess.run([*command, "--resume", "--run-dir", str(stopped.path)], check=True, capture_output=True)
+    assert_same_end(whole, stopped)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    dots: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_of(dots)
+    whole, damaged = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "damaged")
+    train(recipe, whole, checkpoint_seconds=0)
+    train(recipe, damaged, checkpoint_seconds=0)
+    damaged.weights_file.unlink()
+    damaged.results_file.unlink()
+    newest, before = checkpoint_files(damaged.checkpoints)
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    resume(damaged)
+    told = capsys.readouterr().err
+    assert f"checkpoint {newest} is damaged" in told
+    assert f"resuming from {before}" in told
+    assert_same_end(whole, damaged)
+
+
+def test_what_cannot_be_resumed_is_said(dots: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ResattnError, match="holds no run"):
+        resume(folder)
+    train(recipe_of(dots), folder)
+    with pytest.raises(ResattnError, match="is finished"):
+        resume(folder)
+    with pytest.raises(ResattnError, match="holds a run already"):
+        train(recipe_of(dots), folder)
