@@ -71,6 +71,12 @@ def test_is_neither_mode_of_torch(align_corners: bool) -> None:
     assert not torch.allclose(tensorflow_resize(image, (8, 8)), torchs, atol=0.05)
 
 
+def test_keeps_the_precision_under_autocast() -> None:
+    image = torch.randn(1, 2, 3, 4, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tensorflow_resize(image, (6, 8)).dtype == torch.bfloat16
+
+
 def test_is_differentiable() -> None:
     image = torch.randn(1, 2, 3, 4, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: tensorflow_resize(x, (7, 8)), image)

@@ -159,12 +159,14 @@ def test_every_variant_can_be_compared_without_memory() -> None:
         assert {tensor.device.type for tensor in layouts.values()} == {"meta"}
 
 
-def test_equal_networks_make_equal_files(
+def test_equal_networks_make_equal_files_with_the_usual_permissions(
     network: ResidualAttentionNetwork, saved: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "usual").touch()
     for name in ("a", "b", "c"):
         save_weights(tmp_path / name, network, metadata=METADATA)
         assert (tmp_path / name).read_bytes() == saved.read_bytes()
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_any_text_and_any_json_field_comes_back(network: ResidualAttentionNetwork, tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ def prepare_cifar(
 ) -> PreparedReport:
     """Pack CIFAR-10 or CIFAR-100 (fine labels), 32 x 32, from the official python or binary archive.
 
-    Splits: train (the official order) and val, which is the official test batch. Class ids are the official label
-    names; there are no boxes. The python archives are pickles: they are read without running anything they name (see
-    `cifar_archive`). Raises ResattnError, leaving nothing half-made, where the archive is not the official layout,
-    damaged or cut short; nothing can be skipped, since a batch is one file.
+    Splits: train (the official order) and val, which is the official test batch. Class ids are the official
+    label names; there are no boxes. The python archives are pickles: they are read without running anything
+    they name (see `cifar_archive`). Raises ResattnError, leaving nothing half-made, where the archive is not
+    the official layout, damaged or cut short; nothing can be skipped, since a batch is one file.
     """
     command = f"resattn prepare {name}"
     path = obtain(archive, download=download, source=source or OFFICIAL[name], command=command)

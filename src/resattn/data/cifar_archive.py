@@ -1,7 +1,7 @@
 """Reading CIFAR's official archives, the python and the binary version, without trusting them.
 
-The python version holds pickles. They are read with stand-ins for the few things an array's pickle names: nothing of
-NumPy, and nothing else that a pickle could ask for, is ever called.
+The python version holds pickles. They are read with stand-ins for the few things an array's pickle names:
+nothing of NumPy, and nothing else that a pickle could ask for, is ever called.
 """
 
 import io
@@ -40,7 +40,9 @@ _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _LAYOUTS: Mapping[str, tuple[_Parts, _Parts]] = {
     "cifar10": (
         _Parts(_BATCHES, ("test_batch",), "batches.meta", "label_names", "labels"),
-        _Parts(tuple(f"{name}.bin" for name in _BATCHES), ("test_batch.bin",), "batches.meta.txt", label_bytes=1),
+        _Parts(
+            tuple(f"{name}.bin" for name in _BATCHES), ("test_batch.bin",), "batches.meta.txt", label_bytes=1
+        ),
     ),
     "cifar100": (
         _Parts(("train",), ("test",), "meta", "fine_label_names", "fine_labels"),
@@ -60,7 +62,8 @@ class CifarSplit:
 
 @dataclass(frozen=True)
 class Cifar:
-    """A whole archive: the label names in its own order, and its splits "train" and "val" (the test batch)."""
+    """A whole archive: the label names in its own order, and its splits "train" and "val" (the test
+    batch)."""
 
     label_names: tuple[str, ...]
     splits: Mapping[str, CifarSplit]
@@ -71,7 +74,8 @@ class _Wrong(Exception):
 
 
 def read_cifar(path: Path, name: str, *, mend: str) -> Cifar:
-    """Read the archive at `path` as "cifar10" or "cifar100", python or binary version; raises ResattnError."""
+    """Read the archive at `path` as "cifar10" or "cifar100", python or binary version; raises
+    ResattnError."""
     members = _members(path, mend)
     parts = next((parts for parts in _LAYOUTS[name] if parts.names in members), _LAYOUTS[name][0])
     missing = [part for part in (*parts.train, *parts.val, parts.names) if part not in members]
@@ -108,8 +112,11 @@ def _members(path: Path, mend: str) -> dict[str, bytes]:
     except ResattnError:
         raise
     except PermissionError as error:
-        raise ResattnError(f"{path} cannot be read ({error.strerror})", "allow yourself to read it") from error
-    except Exception as error:  # TarError, EOFError, zlib.error, BadGzipFile, IsADirectoryError, struct.error ...
+        raise ResattnError(
+            f"{path} cannot be read ({error.strerror})", "allow yourself to read it"
+        ) from error
+    except Exception as error:
+        # TarError, EOFError, zlib.error, BadGzipFile, IsADirectoryError, struct.error ...
         raise ResattnError(f"{path} is not a whole tar.gz archive ({error})", mend) from error
     return found
 
@@ -151,7 +158,9 @@ def _binary_batch(data: bytes, part: str, parts: _Parts) -> CifarSplit:
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)
     labels = tuple(int(label) for label in rows[:, parts.label_bytes - 1])
     stem = part.removesuffix(".bin")
-    return CifarSplit(_images(rows[:, parts.label_bytes :]), labels, tuple(f"{stem}_{n}.png" for n in range(len(rows))))
+    return CifarSplit(
+        _images(rows[:, parts.label_bytes :]), labels, tuple(f"{stem}_{n}.png" for n in range(len(rows)))
+    )
 
 
 def _python_batch(data: bytes, parts: _Parts) -> CifarSplit:
@@ -160,7 +169,9 @@ def _python_batch(data: bytes, parts: _Parts) -> CifarSplit:
     if not isinstance(array, _Array):
         raise _Wrong("has no array 'data'")
     labels = tuple(_list(fields, parts.labels_key))
-    return CifarSplit(_images(array.pixels()), labels, tuple(_text(name) for name in _list(fields, "filenames")))
+    return CifarSplit(
+        _images(array.pixels()), labels, tuple(_text(name) for name in _list(fields, "filenames"))
+    )
 
 
 def _images(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -197,14 +208,14 @@ class _Array:
 class _Dtype:
     """Stands in for numpy.dtype."""
 
-    def __init__(self, code: Any = None, *rest: Any) -> None:
+    def __init__(self, code: Any = None, *_: Any) -> None:
         self.code = code
 
     def __setstate__(self, state: Any) -> None:
         """Byte order and alignment say nothing about single bytes."""
 
 
-def _reconstruct(*arguments: Any) -> _Array:
+def _reconstruct(*_: Any) -> _Array:
     return _Array()
 
 

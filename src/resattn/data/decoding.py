@@ -4,15 +4,16 @@ import io
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs
@@ -29,15 +30,19 @@ class BadImageError(Exception):
 
 
 def decode_rgb(
-    data: bytes, *, formats: Sequence[str] | None = None, reduce_to: int | None = None
+    data: bytes,
+    *,
+    formats: tuple[str, ...] | None = None,
+    reduce_to: int | None = None,
+    orientation: Literal["exif", "as stored"] = "exif",
 ) -> Image.Image:
-    """Decode an image file of any kind Pillow reads into an upright 8-bit RGB image.
+    """Decode an image file of any kind Pillow reads into an 8-bit RGB image.
 
-    The orientation in EXIF is applied; grayscale, palette, CMYK and other colour spaces become RGB; transparent pixels
-    are laid on white; 16 bits a channel keep the upper 8; of an animation the first frame is taken. `formats` limits
-    what is accepted (Pillow's names); `reduce_to` allows a JPEG to be decoded at a smaller scale, at least twice that
-    many pixels a side. Raises BadImageError: no image, cut short, over MAX_PIXELS, or float pixels (they have no
-    stated range).
+    The image is turned upright by its EXIF, or left as stored; grayscale, palette, CMYK and other colour
+    spaces become RGB; transparent pixels are laid on white; 16 bits a channel keep the upper 8; of an
+    animation the first frame is taken. `formats` limits what is accepted (Pillow's names); `reduce_to` allows
+    a JPEG to be decoded at a smaller scale, at least twice that many pixels a side. Raises BadImageError: no
+    image, cut short, over MAX_PIXELS, or float pixels (they have no stated range).
     """
     try:
         with Image.open(io.BytesIO(data), formats=_accepted(formats)) as image:
@@ -47,17 +52,20 @@ def decode_rgb(
             if reduce_to is not None:
                 image.draft("RGB", (2 * reduce_to, 2 * reduce_to))
             image.load()
-            return _to_rgb(_upright(image))
+            if orientation == "exif":
+                turn_upright(image)
+            return to_rgb(image)
     except BadImageError:
         raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... on foreign bytes
+    except Exception as error:
+        # Pillow raises OSError, SyntaxError, ValueError, struct.error ... on foreign bytes
         raise BadImageError(_reason(data, error)) from error
 
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:
     """Scale the short side to `size` pixels and keep the centre square (antialiased, Lanczos)."""
     side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
+    left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
@@ -68,11 +76,11 @@ def to_array(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an image file; raises BadImageError where it cannot be read or is no file of a sane size."""
+    """The bytes of an image file; raises BadImageError for what cannot be read or is too large."""
     try:
         # Without O_NONBLOCK a named pipe in the folder would wait for its writer for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise BadImageError("is not a regular file")
@@ -86,9 +94,10 @@ def read_file(path: Path) -> bytes:
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
 ) -> Iterator[Result]:
-    """Map `function` over `items` in a pool of threads, results in the order of the items, few held at a time.
+    """Map `function` over `items` in a pool of threads; results come in order, few are held at a time.
 
-    `items` is drawn from in the calling thread. `workers` defaults to the number of cores this process may use.
+    `items` is drawn from in the calling thread. `workers` defaults to the number of cores this process may
+    use.
     """
     workers = workers or usable_cores()
     source = iter(items)
@@ -112,21 +121,19 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _accepted(formats: Sequence[str] | None) -> Sequence[str]:
+def _accepted(formats: tuple[str, ...] | None) -> tuple[str, ...]:
     if formats is not None:
         return formats
     Image.init()
-    return [name for name in Image.OPEN if name not in _REFUSED_FORMATS]
+    return tuple(name for name in Image.OPEN if name not in _REFUSED_FORMATS)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF that cannot be parsed says nothing about the orientation
-        return image
+def turn_upright(image: Image.Image) -> None:
+    with suppress(Exception):  # EXIF that cannot be parsed says nothing about the orientation
+        ImageOps.exif_transpose(image, in_place=True)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise BadImageError("has floating-point pixels, whose range is not stated; save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -143,7 +150,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _reason(data: bytes, error: Exception) -> str:
     if not data:
         return "is empty"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "is not an image that Pillow can read"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"has more pixels than the limit of {MAX_PIXELS:,}"

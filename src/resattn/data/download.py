@@ -1,4 +1,4 @@
-"""Fetching official archives: verified by checksum, resumed where a broken transfer stopped, reused once whole."""
+"""Fetching official archives: verified, resumed where a transfer broke, reused once whole."""
 
 import json
 import logging
@@ -35,13 +35,16 @@ class Source:
 def obtain(archive: Path | None, *, download: bool, source: Source, command: str) -> Path:
     """The archive to read: the one given, or the official one, downloaded unless it already is.
 
-    `command` is the command line so far, for the mend. Raises ResattnError where neither or both are asked for.
+    `command` is the command line so far, for the mend. Raises ResattnError where neither or both are asked
+    for.
     """
     if archive is not None and download:
         raise ResattnError("--archive and --download exclude each other", f"{command} --archive {archive}")
     if archive is not None:
         if not archive.exists():
-            raise ResattnError(f"{archive}: there is no such file", f"give the archive's path, or {command} --download")
+            raise ResattnError(
+                f"{archive}: there is no such file", f"give the archive's path, or {command} --download"
+            )
         return archive
     if not download:
         raise ResattnError(
@@ -51,11 +54,12 @@ def obtain(archive: Path | None, *, download: bool, source: Source, command: str
 
 
 def fetch(source: Source, *, folder: Path | None = None) -> Path:
-    """Download `source` into `folder` (default: `home.cache_root()`) unless a whole copy is there, and return its path.
+    """The path of `source` in `folder` (default: `home.cache_root()`), downloaded unless it is there.
 
-    The file appears under its name only after its md5 was compared. A transfer that broke is kept as NAME.part and
-    goes on there when called again, if the server still has the same file (ETag or Last-Modified) and serves ranges;
-    otherwise it begins anew. Raises ResattnError: no connection, refused, cut off, wrong checksum, full disk.
+    The file appears under its name only after its md5 was compared. A transfer that broke is kept as
+    NAME.part and goes on there when called again, if the server still has the same file (ETag or
+    Last-Modified) and serves ranges; otherwise it begins anew. Raises ResattnError: no connection, refused,
+    cut off, wrong checksum, full disk.
     """
     folder = home.cache_root() if folder is None else folder
     pooch.get_logger().setLevel(logging.WARNING)
@@ -79,7 +83,7 @@ def fetch(source: Source, *, folder: Path | None = None) -> Path:
 
 
 class _ResumingDownloader:
-    """What pooch calls to fetch a file; leaves a partial file behind, and beside it which version it is a part of."""
+    """What pooch calls to fetch a file; a transfer that breaks leaves its part, and what it is a part of."""
 
     def __init__(self, part: Path, size: int) -> None:
         self.part, self.size = part, size
@@ -105,9 +109,13 @@ class _ResumingDownloader:
             headers |= {"Range": f"bytes={done}-", "If-Range": version}
         timeout = (CONNECT_SECONDS, READ_SECONDS)
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            if response.status_code == 416:  # nothing follows what is there, so it was no part of this file
-                self.part.unlink()
-                raise requests.ConnectionError("the partial file did not fit and was thrown away")
+            if (
+                done and response.status_code == 416
+            ):  # nothing follows: it is all there, or no part of this file
+                if response.headers.get("Content-Range") != f"bytes */{done}":
+                    self.part.unlink()
+                    self._fetch(url)
+                return
             response.raise_for_status()
             if not _continues(response, done):
                 done = 0
@@ -115,7 +123,7 @@ class _ResumingDownloader:
             self._receive(response, done)
 
     def _partial(self, url: str) -> tuple[int, str]:
-        """How many bytes are there already and the version they belong to; 0 where they cannot be gone on from."""
+        """How many bytes are there already, and of which version; 0 where they cannot be gone on from."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(self.version_path.read_text(encoding="utf-8"))
             if known["url"] == url and isinstance(known["version"], str):

@@ -32,7 +32,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def make_room(path: Path) -> str:
     """The mend of a full disk."""
-    return f"make room on the disk of {path}, or set RESATTN_HOME to a folder on a larger one, and run it again"
+    return (
+        f"make room on the disk of {path}, or set RESATTN_HOME to a folder on a larger one, and run it again"
+    )
 
 
 def file_sha256(path: Path) -> str:
@@ -47,7 +49,7 @@ def create(path: Path) -> BinaryIO:
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
-    """The header of a version 1.0 .npy file of uint8 in C order: always 128 bytes, so it can be rewritten in place."""
+    """The header of a .npy file of uint8 in C order: always 128 bytes, so it can be rewritten in place."""
     fields = repr({"descr": "|u1", "fortran_order": False, "shape": shape}).encode("ascii")
     start = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
     return (start + fields).ljust(NPY_HEADER_BYTES - 1) + b"\n"

@@ -6,7 +6,8 @@ from resattn.errors import ResattnError
 
 
 class Faults:
-    """Collects bad inputs; with "stop" the first one ends the work, with "skip" each is listed in `skipped`."""
+    """Collects bad inputs; with "stop" the first one ends the work, with "skip" each is listed in
+    `skipped`."""
 
     def __init__(self, *, action: Literal["stop", "skip"], mend: str) -> None:
         self.skipped: list[str] = []
@@ -14,7 +15,7 @@ class Faults:
         self._mend = mend
 
     def found(self, where: str, why: str) -> None:
-        """Report that the file (or line) `where` is bad; raises ResattnError naming it where the action is "stop"."""
+        """Report that the file (or line) `where` is bad; "stop" raises a ResattnError that names it."""
         if self._action == "stop":
             raise ResattnError(f"{where} {why}", self._mend)
         self.skipped.append(f"{where} {why}")

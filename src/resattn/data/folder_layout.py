@@ -16,7 +16,7 @@ _CLUTTER = ("thumbs.db", "desktop.ini")
 
 
 class PlannedFile(NamedTuple):
-    """An image file to decode, its label (-1: none) and its name: the path below its split's folder, with slashes."""
+    """An image file, its label (-1: none) and its name: the path below its split's folder."""
 
     path: Path
     label: int
@@ -25,7 +25,7 @@ class PlannedFile(NamedTuple):
 
 @dataclass
 class FolderLayout:
-    """Sorted class names (the class folders' names), the files of each split in order, and what is unusual."""
+    """Sorted class ids (the folders' names), the files of each split in order, and what is unusual."""
 
     class_ids: tuple[str, ...]
     splits: dict[str, list[PlannedFile]] = field(default_factory=dict)
@@ -33,11 +33,12 @@ class FolderLayout:
 
 
 def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> FolderLayout:
-    """Find the classes and the files of a class-per-folder tree, or of a tree with train/ and others beside it.
+    """Find the classes and files of a class-per-folder tree, or of one with train/ and others beside it.
 
-    The tree has splits where `path` has a folder train/ with class folders in it and every other folder is named val,
-    valid, validation or test; otherwise each folder in `path` is a class. Without a validation folder, `val_share` of
-    each class becomes the validation split. Class folders are walked to any depth. Raises ResattnError.
+    The tree has splits where `path` has a folder train/ with class folders in it and every other folder is
+    named val, valid, validation or test; otherwise each folder in `path` is a class. Without a validation
+    folder, `val_share` of each class becomes the validation split. Class folders are walked to any depth.
+    Raises ResattnError.
     """
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "does not exist"
@@ -110,8 +111,8 @@ def _test(root: Path, layout: FolderLayout, faults: Faults) -> list[PlannedFile]
 def _share_out(layout: FolderLayout, val_share: float, seed: int) -> FolderLayout:
     """Move `val_share` of each class, one image at least and never all of them, from train to val.
 
-    Which ones depends on the seed and the files' names alone, by a hash: it is the same on every platform, and adding
-    files moves few of the others.
+    Which ones depends on the seed and the files' names alone, by a hash: it is the same on every platform,
+    and adding files moves few of the others.
     """
     if not val_share:
         layout.notes.append("no validation split: --val-share is 0")
@@ -142,8 +143,10 @@ def _subfolders(root: Path) -> list[Path]:
     return sorted(path for path in _entries(root) if path.is_dir() and not _is_hidden(path))
 
 
-def _walk(folder: Path, root: Path, faults: Faults, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
-    """The visible files below `folder` with their names relative to `root`, sorted; links are followed, loops not."""
+def _walk(
+    folder: Path, root: Path, faults: Faults, above: tuple[str, ...] = ()
+) -> Iterator[tuple[Path, str]]:
+    """The visible files below `folder`, sorted, and their names below `root`; links are followed."""
     here = os.path.realpath(folder)
     if here in above:
         faults.found(str(folder), "is a link to a folder that it is in")

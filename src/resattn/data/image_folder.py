@@ -39,23 +39,28 @@ def prepare_image_folder(
 ) -> PreparedReport:
     """Pack a tree with one folder of images a class, or with train/ and val/ trees, as the data set `name`.
 
-    The class folder's name is both id and readable name; folders inside a class are walked, hidden files are not
-    read. Links are followed wherever they lead, since it is your own tree. A folder train/ with class folders, beside
-    which only val/ (also valid/, validation/) and test/ lie, makes these the splits; test/ is unlabelled unless it is
-    made of the same class folders. Without a validation tree, `val_share` (0 to below 1) of each class, drawn by
-    `seed`, becomes the validation split. Any image Pillow reads is taken (see `decode_rgb`), turned upright, its
-    shorter side scaled to `size` pixels (8 to 1024) and its centre square kept.
+    The class folder's name is both id and readable name; folders inside a class are walked, hidden files are
+    not read. Links are followed wherever they lead, since it is your own tree. A folder train/ with class
+    folders, beside which only val/ (also valid/, validation/) and test/ lie, makes these the splits; test/ is
+    unlabelled unless it is made of the same class folders. Without a validation tree, `val_share` (0 to below
+    1) of each class, drawn by `seed`, becomes the validation split. Any image Pillow reads is taken (see
+    `decode_rgb`), turned upright, its shorter side scaled to `size` pixels (8 to 1024) and its centre square
+    kept.
 
-    Raises ResattnError, leaving nothing half-made, at the first file that is no whole image and where folders, sizes
-    or names make no sense; with `skip_bad` bad files are left out and listed instead.
+    Raises ResattnError, leaving nothing half-made, at the first file that is no whole image and where
+    folders, sizes or names make no sense; with `skip_bad` bad files are left out and listed instead.
     """
     check_name(name)
     if name in RESERVED_NAMES:
         raise ResattnError(f"{name!r} is the name of a built-in data set", "choose another --name")
     if not SMALLEST <= size <= LARGEST:
-        raise ResattnError(f"--size {size} is not between {SMALLEST} and {LARGEST} pixels", "choose another --size")
+        raise ResattnError(
+            f"--size {size} is not between {SMALLEST} and {LARGEST} pixels", "choose another --size"
+        )
     if not 0 <= val_share < 1:
-        raise ResattnError(f"--val-share {val_share} is not a share of 0 to below 1", "for example --val-share 0.1")
+        raise ResattnError(
+            f"--val-share {val_share} is not a share of 0 to below 1", "for example --val-share 0.1"
+        )
     mend = "remove or replace it" + ("" if skip_bad else ", or leave out what is bad with --skip-bad")
     faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
     layout = read_folder(path, faults, val_share=val_share, seed=seed)
@@ -67,7 +72,10 @@ def prepare_image_folder(
         for split, files in layout.splits.items():
             _pack(writer, split, files, size, faults, source, workers)
         return writer.finish(
-            source=path.absolute().name, source_sha256=source.hexdigest(), notes=layout.notes, skipped=faults.skipped
+            source=path.absolute().name,
+            source_sha256=source.hexdigest(),
+            notes=layout.notes,
+            skipped=faults.skipped,
         )
 
 
@@ -96,7 +104,9 @@ def _pack(
                 written += 1
             advance(1)
     if not written:
-        raise ResattnError(f"not one of the {len(files)} files for {split} is a whole image", "check the folder")
+        raise ResattnError(
+            f"not one of the {len(files)} files for {split} is a whole image", "check the folder"
+        )
 
 
 def _decode(file: PlannedFile, *, size: int) -> _Decoded:

@@ -17,9 +17,9 @@ except ImportError:  # Windows: writing one data set twice at the same moment is
 def locked(folder: Path, *, when_busy: Literal["wait", "leave"] = "wait") -> Iterator[bool]:
     """Hold the exclusive lock of `folder` (made if it is absent); yields whether the caller may go on.
 
-    The lock is `flock` on the folder itself, so the system drops it when the process dies, however it dies. With
-    "leave" a folder that another process holds yields False at once; with "wait" it waits and says so once.
-    File systems without locks yield True. Raises OSError where the folder cannot be made.
+    The lock is `flock` on the folder itself, so the system drops it when the process dies, however it dies.
+    With "leave" a folder that another process holds yields False at once; with "wait" it waits and says so
+    once. File systems without locks yield True. Raises OSError where the folder cannot be made.
     """
     descriptor = _acquire(folder, when_busy)
     try:
@@ -58,7 +58,7 @@ def _flock(descriptor: int, folder: Path, when_busy: Literal["wait", "leave"]) -
     except BlockingIOError:
         if when_busy == "leave":
             return False
-        print(f"another process is preparing {folder}; waiting for it", file=sys.stderr, flush=True)
+        print(f"another process is at work in {folder}; waiting for it", file=sys.stderr, flush=True)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError:  # a network file system without flock
         return True

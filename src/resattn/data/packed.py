@@ -15,9 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resattn import home
-from resattn.data.locking import locked
-from resattn.data.packing import DESCRIPTION, FORMAT, NAME_PATTERN, PACKED_PATTERN, PackedWriter, PreparedReport
 from resattn.data.durable import disk_errors, file_sha256
+from resattn.data.locking import locked
+from resattn.data.packing import (
+    DESCRIPTION,
+    FORMAT,
+    NAME_PATTERN,
+    PACKED_PATTERN,
+    PackedWriter,
+    PreparedReport,
+)
 from resattn.data.shapes import prepare_shapes
 from resattn.errors import ResattnError
 
@@ -43,12 +50,12 @@ PREPARE_COMMANDS: Mapping[str, str] = {
 class PackedSplit:
     """One split of a prepared data set; the images stay on disk and are read as they are touched.
 
-    images: uint8, N x H x W x 3, RGB, memory-mapped, read-only. labels: int64, N, -1 where the split is unlabelled.
-    boxes: float32, N x 4, xyxy in pixels, edges (x1 and y1 exclusive, so a whole 64x64 image is 0, 0, 64, 64), NaN
-    rows for images without a box, or None where the source has no boxes. file_names: the image's own file name.
-    class_ids are sorted and label k is class_ids[k]; class_names are the readable names in the same order.
-    source_sha256 identifies what the data set was made from. Pickling passes the images as a path: the process that
-    unpickles maps the same file.
+    images: uint8, N x H x W x 3, RGB, memory-mapped, read-only. labels: int64, N, -1 where the split is
+    unlabelled. boxes: float32, N x 4, xyxy in pixels, edges (x1 and y1 exclusive, so a whole 64x64 image is
+    0, 0, 64, 64), NaN rows for images without a box, or None where the source has no boxes. file_names: the
+    image's own file name. class_ids are sorted and label k is class_ids[k]; class_names are the readable
+    names in the same order. source_sha256 identifies what the data set was made from. Pickling passes the
+    images as a path: the process that unpickles maps the same file.
     """
 
     data: str
@@ -71,8 +78,9 @@ class PackedSplit:
 def open_split(data: str, split: str = "train", *, root: Path | None = None) -> PackedSplit:
     """Open one split of a prepared data set; "shapes" is drawn on first use.
 
-    `root` is the folder of prepared data (default: `home.data_root()`). Raises ResattnError where the data set is
-    not prepared (with the command that prepares it), has no such split, or has a damaged file (by name).
+    `root` is the folder of prepared data (default: `home.data_root()`). Raises ResattnError where the data
+    set is not prepared (with the command that prepares it), has no such split, or has a damaged file (by
+    name).
     """
     folder = (home.data_root() if root is None else root) / data
     description = _description(data, root)
@@ -104,7 +112,7 @@ def prepared_data_sets(*, root: Path | None = None) -> tuple[str, ...]:
 
 
 def verify(data: str, *, root: Path | None = None) -> None:
-    """Read every image file of a prepared data set and raise ResattnError where one is not what was written."""
+    """Read every image file of a data set; raises ResattnError where one is not what was written."""
     description = _description(data, root)
     for split, entry in description["splits"].items():
         images = open_split(data, split, root=root).images
@@ -181,10 +189,15 @@ def _open(folder: Path, split: str, description: dict[str, Any]) -> PackedSplit:
 def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic], description: dict[str, Any]) -> Any:
     """Map the images, read the small arrays; both read-only."""
     try:
-        array = np.load(path, mmap_mode="r" if path.name == "images.npy" else None, allow_pickle=False)
+        if path.name == "images.npy":
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        else:
+            with path.open("rb") as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise
-    except Exception as error:  # NumPy raises much on foreign bytes: ValueError, EOFError, BadZipFile, SyntaxError
+    except Exception as error:
+        # NumPy raises much on foreign bytes: ValueError, EOFError, SyntaxError ...
         raise _damaged(path, f"is damaged or cut short ({error})", description) from error
     if array.shape != shape or array.dtype != dtype:
         problem = f"holds {array.dtype} {array.shape} where {np.dtype(dtype)} {shape} was written"
@@ -195,7 +208,7 @@ def _load(path: Path, shape: tuple[int, ...], dtype: type[np.generic], descripti
 
 def _restore(values: dict[str, Any]) -> PackedSplit:
     if isinstance(values["images"], Path):
-        values["images"] = np.load(values["images"], mmap_mode="r", allow_pickle=False)
+        values["images"] = np.lib.format.open_memmap(values["images"], mode="r")
     return PackedSplit(**values)
 
 

@@ -5,15 +5,15 @@ Layout of one prepared data set (NAME is a folder of the data root):
     NAME/dataset.json              what it is, its classes, its splits, and which packed folder is current
     NAME/packed-XXXX/train/        images.npy  uint8 N x H x W x 3, RGB
                                    labels.npy  int64 N, -1 where unlabelled
-                                   boxes.npy   float32 N x 4, xyxy pixel edges, NaN rows without a box (optional)
+                                   boxes.npy   float32 N x 4, xyxy pixel edges, NaN rows without a box
                                    file_names.json
 
-A writer fills the hidden folder NAME/.preparing-XXXX, syncs it to disk, renames it to packed-XXXX and then replaces
-dataset.json in one step: that replacement is the only moment at which the data set changes. What no dataset.json
-names is a leftover, and is removed by the next prepare.
+A writer fills the hidden folder NAME/.preparing-XXXX, syncs it to disk, renames it to packed-XXXX and then
+replaces dataset.json in one step: that replacement is the only moment at which the data set changes. What no
+dataset.json names is a leftover, and is removed by the next prepare.
 
-Images are written with write(2), not through a memory map: on a full disk a map kills the process with SIGBUS, where a
-write fails with an error that can be told.
+Images are written with write(2), not through a memory map: on a full disk a map kills the process with
+SIGBUS, where a write fails with an error that can be told.
 """
 
 import json
@@ -73,7 +73,7 @@ class PreparedReport:
 
 
 class SplitWriter:
-    """One split being written: images go to disk as they come, labels, boxes and names are held until the end."""
+    """One split being written: images go to disk as they come, the rest is held until the end."""
 
     def __init__(self, folder: Path, *, height: int, width: int, boxes: Literal["with", "without"]) -> None:
         self._folder, self._shape = folder, (height, width, 3)
@@ -88,9 +88,11 @@ class SplitWriter:
     def add(
         self, image: NDArray[np.uint8], *, label: int, file_name: str, box: Sequence[float] | None = None
     ) -> None:
-        """Append one image (uint8 H x W x 3, RGB), its class index (-1: unlabelled) and its box (xyxy edges, pixels)."""
+        """Append one image (uint8 H x W x 3), its class index (-1: unlabelled) and box (xyxy edges)."""
         if image.shape != self._shape or image.dtype != np.uint8:
-            raise ValueError(f"{file_name}: a {image.dtype} image of shape {image.shape}, not uint8 {self._shape}")
+            raise ValueError(
+                f"{file_name}: a {image.dtype} image of shape {image.shape}, not uint8 {self._shape}"
+            )
         with disk_errors(self.images_path):
             self._file.write(np.ascontiguousarray(image).data)
         self._labels.append(label)
@@ -118,7 +120,7 @@ class SplitWriter:
         return entry
 
     def abandon(self) -> None:
-        """Let go of the file without completing it; what is still buffered may fail to be written, and need not be."""
+        """Let go of the file without completing it: what is still buffered need not be written."""
         with suppress(OSError):
             self._file.close()
 
@@ -126,10 +128,10 @@ class SplitWriter:
 class PackedWriter:
     """Writes one packed data set under the data root; a context manager.
 
-    Nothing is visible before `finish`, which replaces an older data set of that name in one step. Leaving the block
-    without it (an exception, Ctrl-C) removes all that was written; what a killed process left is removed by the next
-    writer. `command` is the command line that prepares this data again. Raises ResattnError where the disk is full or
-    the folder cannot be written.
+    Nothing is visible before `finish`, which replaces an older data set of that name in one step. Leaving the
+    block without it (an exception, Ctrl-C) removes all that was written; what a killed process left is
+    removed by the next writer. `command` is the command line that prepares this data again. Raises
+    ResattnError where the disk is full or the folder cannot be written.
     """
 
     def __init__(
@@ -178,7 +180,7 @@ class PackedWriter:
         expected_images: int,
         boxes: Literal["with", "without"] = "without",
     ) -> Iterator[SplitWriter]:
-        """Write the split `split` of images of `size` (height, width); refuses at once what cannot fit on the disk."""
+        """Write one split of images of `size` (height, width); refuses at once what cannot fit."""
         height, width = size
         self._check_space(expected_images * height * width * 3)
         with disk_errors(self._temporary):
@@ -218,7 +220,7 @@ class PackedWriter:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise ResattnError(
-                f"{self._folder}: the disk has {free / 1e9:.2f} GB free, and this takes {needed / 1e9:.2f} GB",
+                f"{self._folder}: the disk has {free / 1e9:.2f} GB free, this takes {needed / 1e9:.2f} GB",
                 make_room(self._folder),
             )
 
@@ -233,7 +235,7 @@ def check_name(name: str) -> None:
 
 
 def _remove_leftovers(root: Path, *, ours: Path) -> None:
-    """Remove what killed runs left in any data set of `root`; `ours` is the one whose lock the caller holds."""
+    """Remove what killed runs left under `root`; the caller holds the lock of `ours`."""
     _remove_unreferenced(ours)
     for folder in root.iterdir():
         if folder != ours and any(folder.glob(f"{_TEMPORARY}*")):

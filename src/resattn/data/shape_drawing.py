@@ -28,7 +28,7 @@ _Where = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
 
 
 class _Plane(NamedTuple):
-    """Coordinates in a frame of each image's own, in pixels: of every pixel (N x 64 x 64) or of chosen ones (P)."""
+    """Pixels in a frame of each image's own: all of them (N x 64 x 64) or chosen ones (P)."""
 
     x: Floats
     y: Floats
@@ -71,8 +71,8 @@ def draw(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Draw one image for each (shape, texture) of `classes`.
 
-    Returns images, uint8 N x 64 x 64 x 3, RGB, and boxes, float32 N x 4: xyxy pixel edges (x1, y1 exclusive) of
-    the pixels that the shape covers by half or more.
+    Returns images, uint8 N x 64 x 64 x 3, RGB, and boxes, float32 N x 4: xyxy pixel edges (x1, y1 exclusive)
+    of the pixels that the shape covers by half or more.
     """
     shapes = np.array([tuple(SHAPES).index(shape) for shape, _ in classes])
     textures = np.array([tuple(TEXTURES).index(texture) for _, texture in classes])
@@ -88,26 +88,26 @@ def draw(
     _add_noise(canvas, generator)
     canvas *= 255
     canvas += np.float32(0.5)
-    return np.clip(canvas, 0, 255).astype(np.uint8), _boxes(coverage >= 0.5)
+    return np.clip(canvas, 0, 255).astype(np.uint8), _boxes(coverage)
 
 
 def _circle(plane: _Plane, radius: Floats) -> Floats:
-    return np.sqrt(plane.x * plane.x + plane.y * plane.y) - radius * np.float32(0.95)
+    return _distance(plane.x, plane.y) - radius * np.float32(0.95)
 
 
 def _bar(plane: _Plane, half: Floats) -> Floats:
-    return np.maximum(np.abs(plane.x) - half * np.float32(2.5), np.abs(plane.y) - half)
+    return _largest(np.abs(plane.x) - half * np.float32(2.5), np.abs(plane.y) - half)
 
 
 def _square(plane: _Plane, radius: Floats) -> Floats:
-    return np.maximum(np.abs(plane.x), np.abs(plane.y)) - radius * np.float32(0.85)
+    return _largest(np.abs(plane.x), np.abs(plane.y)) - radius * np.float32(0.85)
 
 
 def _cross(plane: _Plane, radius: Floats) -> Floats:
     across, down = np.abs(plane.x), np.abs(plane.y)
     length, width = radius * np.float32(1.1), radius * np.float32(0.42)
-    bar = np.maximum(across - length, down - width)
-    return np.minimum(bar, np.maximum(across - width, down - length))
+    bar, other = _largest(across - length, down - width), _largest(across - width, down - length)
+    return -_largest(-bar, -other)
 
 
 def _triangle(plane: _Plane, radius: Floats) -> Floats:
@@ -120,13 +120,13 @@ def _star(plane: _Plane, radius: Floats) -> Floats:
 
 
 def _edges(plane: _Plane, count: int) -> tuple[Floats, Floats]:
-    """The largest and the second largest distance along the normals of a regular polygon with `count` sides."""
+    """The largest and second largest distance along the normals of a polygon with `count` sides."""
     largest = second = np.full_like(plane.x, -np.inf)
     for side in range(count):
         step = side * _ANGLES // count + _ANGLES // 4
         distance = plane.x * _COSINES[step % _ANGLES] + plane.y * _SINES[step % _ANGLES]
-        second = np.maximum(second, np.minimum(largest, distance))
-        largest = np.maximum(largest, distance)
+        second = _largest(second, np.minimum(largest, distance))
+        largest = _largest(largest, distance)
     return largest, second
 
 
@@ -141,17 +141,28 @@ def _checks(plane: _Plane, period: Floats) -> Floats:
 
 def _dots(plane: _Plane, period: Floats) -> Floats:
     across, down = _within_cell(plane.x, period), _within_cell(plane.y, period)
-    return _soft(np.sqrt(across * across + down * down) - period * np.float32(0.33))
+    return _soft(_distance(across, down) - period * np.float32(0.33))
 
 
 def _rings(plane: _Plane, period: Floats) -> Floats:
-    return _wave(np.sqrt(plane.x * plane.x + plane.y * plane.y), period)
+    return _wave(_distance(plane.x, plane.y), period)
 
 
 def _within_cell(along: Floats, period: Floats) -> Floats:
     """The distance from the middle of the cell, cells of `period` following each other."""
     cell = along / period
-    return (cell - np.floor(cell) - np.float32(0.5)) * period
+    middle: Floats = (cell - np.floor(cell) - np.float32(0.5)) * period
+    return middle
+
+
+def _distance(across: Floats, down: Floats) -> Floats:
+    distance: Floats = np.sqrt(across * across + down * down)
+    return distance
+
+
+def _largest(first: Floats, second: Floats) -> Floats:
+    largest: Floats = np.maximum(first, second)
+    return largest
 
 
 def _wave(along: Floats, period: Floats) -> Floats:
@@ -241,7 +252,8 @@ def _covered(kind: Drawing, plane: _Plane, size: Floats) -> Floats:
 
 
 def _soft(distance: Floats) -> Floats:
-    return np.clip(np.float32(0.5) - distance, 0, 1)
+    coverage: Floats = np.clip(np.float32(0.5) - distance, 0, 1)
+    return coverage
 
 
 def _pixels(inside: Floats) -> tuple[_Where, Floats]:
@@ -265,8 +277,10 @@ def _add_noise(canvas: Floats, generator: np.random.PCG64) -> None:
     canvas += noise
 
 
-def _boxes(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    columns, rows = mask.any(axis=1), mask.any(axis=2)
+def _boxes(coverage: Floats) -> Floats:
+    mask = coverage >= np.float32(0.5)
+    columns: NDArray[np.bool_] = np.any(mask, axis=1)
+    rows: NDArray[np.bool_] = np.any(mask, axis=2)
     x0, y0 = columns.argmax(axis=1), rows.argmax(axis=1)
     x1, y1 = SIDE - columns[:, ::-1].argmax(axis=1), SIDE - rows[:, ::-1].argmax(axis=1)
     return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)

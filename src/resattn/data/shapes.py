@@ -1,8 +1,8 @@
 """The embedded data set: textured shapes among clutter, drawn from a seed in seconds.
 
-A class is a shape with a texture ("star-stripes"): every shape occurs with every texture, so neither alone tells the
-class. Colours say nothing; position, scale and rotation of the shape, and period, phase and direction of the texture
-vary; patches with the same textures and pieces of other colours lie around.
+A class is a shape with a texture ("star-stripes"): every shape occurs with every texture, so neither alone
+tells the class. Colours say nothing; position, scale and rotation of the shape, and period, phase and
+direction of the texture vary; patches with the same textures and pieces of other colours lie around.
 """
 
 import hashlib
@@ -31,8 +31,9 @@ def prepare_shapes(
 ) -> PreparedReport:
     """Draw the data set `shapes`: 20 classes, 64 x 64 RGB, a box around each shape, splits train and val.
 
-    The images depend on `seed` (0 or more) alone: image i of a split is the same however many are drawn. Labels take
-    turns, so classes are balanced to within one image. Raises ResattnError for counts under one image a class.
+    The images depend on `seed` (0 or more) alone: image i of a split is the same however many are drawn.
+    Labels take turns, so classes are balanced to within one image. Raises ResattnError for counts under one
+    image a class.
     """
     counts = {"train": train_images, "val": val_images}
     if min(counts.values()) < len(CLASS_IDS) or seed < 0:
@@ -51,7 +52,7 @@ def prepare_shapes(
 
 
 def _pack(writer: PackedWriter, split: str, count: int, seed: int) -> None:
-    """Draw one split, in whole batches with a random stream each, so that no image depends on how many there are."""
+    """Draw one split, in batches with a random stream each: no image depends on how many there are."""
     with (
         writer.split(split, size=(SIDE, SIDE), expected_images=count, boxes="with") as packed,
         progress.bar(total=count, description=f"drawing {NAME} {split}") as advance,

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,15 +49,15 @@ def prepare_tiny_imagenet(
 ) -> PreparedReport:
     """Pack Tiny ImageNet (200 classes, 64 x 64) from the official zip file, given or downloaded.
 
-    Splits: train (boxes, by class id then file number), val (boxes, by file number) and, where the archive has them,
-    test images (unlabelled). An archive with fewer images than the official one is accepted and the report says so.
-    Pixels are Pillow's decoding, grayscale and CMYK turned into RGB. How boxes are read is said in
-    `tiny_imagenet_layout`. `workers` threads decode (default: one a core).
+    Splits: train (boxes, by class id then file number), val (boxes, by file number) and, where the archive
+    has them, test images (unlabelled). An archive with fewer images than the official one is accepted and the
+    report says so. Pixels are Pillow's decoding, grayscale and CMYK turned into RGB. How boxes are read is
+    said in `tiny_imagenet_layout`. `workers` threads decode (default: one a core).
 
-    Raises ResattnError, leaving an older prepared set untouched and nothing of the new one, where the archive is not
-    Tiny ImageNet's, at the first damaged image, missing annotation or unknown class id, and where the disk is full.
-    With `skip_bad` single bad files and lines are left out and listed instead: an image without a usable label or
-    pixels is dropped, one without a usable box is kept without a box.
+    Raises ResattnError, leaving an older prepared set untouched and nothing of the new one, where the archive
+    is not Tiny ImageNet's, at the first damaged image, missing annotation or unknown class id, and where the
+    disk is full. With `skip_bad` single bad files and lines are left out and listed instead: an image without
+    a usable label or pixels is dropped, one without a usable box is kept without a box.
     """
     path = obtain(archive, download=download, source=source, command=f"resattn prepare {NAME}")
     mend = _FETCH_AGAIN if skip_bad else f"{_FETCH_AGAIN}, or leave out what is bad with --skip-bad"
@@ -83,7 +83,7 @@ def _pack(
     faults: Faults,
     workers: int | None,
 ) -> None:
-    boxes = "without" if split == "test" else "with"
+    boxes: Literal["with", "without"] = "without" if split == "test" else "with"
     written = 0
     with (
         writer.split(split, size=(SIDE, SIDE), expected_images=len(images), boxes=boxes) as packed,
@@ -97,7 +97,9 @@ def _pack(
                 written += 1
             advance(1)
     if not written:
-        raise ResattnError(f"{archive.path}: not one of the {len(images)} {split} images is whole", _FETCH_AGAIN)
+        raise ResattnError(
+            f"{archive.path}: not one of the {len(images)} {split} images is whole", _FETCH_AGAIN
+        )
 
 
 def _encoded(archive: ZipArchive, images: list[PlannedImage]) -> Iterator[_Encoded]:
@@ -113,7 +115,7 @@ def _decode(encoded: _Encoded) -> _Decoded:
     if isinstance(encoded.content, BadMemberError):
         return _Decoded(encoded.image, encoded.content)
     try:
-        image = decode_rgb(encoded.content, formats=("JPEG",))
+        image = decode_rgb(encoded.content, formats=("JPEG",), orientation="as stored")
         if image.size != (SIDE, SIDE):
             raise BadImageError(f"has {image.width} x {image.height} pixels, not {SIDE} x {SIDE}")
         return _Decoded(encoded.image, to_array(image))

@@ -2,13 +2,15 @@
 
     tiny-imagenet-200/wnids.txt                      the class ids, one a line
     tiny-imagenet-200/words.txt                      id, tab, readable name; for all of WordNet
-    tiny-imagenet-200/train/ID/images/ID_0.JPEG      and train/ID/ID_boxes.txt: file name and x0 y0 x1 y1, tabs between
-    tiny-imagenet-200/val/images/val_0.JPEG          and val/val_annotations.txt: file name, class id, x0 y0 x1 y1
+    tiny-imagenet-200/train/ID/images/ID_0.JPEG
+    tiny-imagenet-200/train/ID/ID_boxes.txt          file name, x0, y0, x1, y1, with tabs between
+    tiny-imagenet-200/val/images/val_0.JPEG
+    tiny-imagenet-200/val/val_annotations.txt        file name, class id, x0, y0, x1, y1, with tabs between
     tiny-imagenet-200/test/images/test_0.JPEG        unlabelled
 
-Boxes in the archive name the first and the last pixel inside: all four numbers are integers of 0 to 63, the last column
-or row appears as 63, and x0 = x1 occurs (one pixel wide) but x0 > x1 does not. As edges, x1 and y1 exclusive, which is
-what a packed split holds, a box is therefore x0, y0, x1 + 1, y1 + 1.
+Boxes in the archive name the first and the last pixel inside: all four numbers are integers of 0 to 63, the
+last column or row appears as 63, and x0 = x1 occurs (one pixel wide) but x0 > x1 does not. As edges, x1 and
+y1 exclusive, which is what a packed split holds, a box is therefore x0, y0, x1 + 1, y1 + 1.
 """
 
 import re
@@ -32,7 +34,7 @@ _NUMBER = r"_([0-9]{1,9})\.JPEG"
 
 
 class PlannedImage(NamedTuple):
-    """An image to decode: its member, the label (-1: none), its own file name and its box as edges (None: none)."""
+    """An image to decode: its member, label (-1: none), own file name and box as edges."""
 
     member: str
     label: int
@@ -42,7 +44,7 @@ class PlannedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The whole archive: sorted class ids, their names, the images of each split in order, and what is unusual."""
+    """The archive: sorted class ids, their names, the images of each split, and what is unusual."""
 
     class_ids: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -58,8 +60,9 @@ class _Row(NamedTuple):
 def read_layout(archive: ZipArchive, faults: Faults, *, mend: str) -> Layout:
     """Read class lists and annotations and compare them with the images that are there, both ways.
 
-    Train images come in order of class id, then file number; validation and test images by file number. Raises
-    ResattnError where the archive is not Tiny ImageNet's; single files and lines that are wrong go to `faults`.
+    Train images come in order of class id, then file number; validation and test images by file number.
+    Raises ResattnError where the archive is not Tiny ImageNet's; single files and lines that are wrong go to
+    `faults`.
     """
     return _Reader(archive, faults, mend).layout()
 
@@ -73,6 +76,7 @@ class _Reader:
         self.images: dict[str, dict[str, str]] = {"val": {}, "test": {}}
         self.train: dict[str, dict[str, str]] = {}
         self.unread: list[str] = []
+        self.unreadable: set[str] = set()
         self._sort_members()
 
     def layout(self) -> Layout:
@@ -89,9 +93,14 @@ class _Reader:
 
     def _class_ids(self) -> tuple[str, ...]:
         ids = [row.fields[0] for row in self._required_rows("wnids.txt")]
-        if not ids or len(set(ids)) != len(ids) or not all(re.fullmatch(r"\w[\w-]*", identity) for identity in ids):
+        if (
+            not ids
+            or len(set(ids)) != len(ids)
+            or not all(re.fullmatch(r"\w[\w-]*", identity) for identity in ids)
+        ):
             raise ResattnError(
-                f"{self._where('wnids.txt')} is damaged: it has to hold one class id a line, each once", self.mend
+                f"{self._where('wnids.txt')} is damaged: it has to hold one class id a line, each once",
+                self.mend,
             )
         return tuple(sorted(ids))
 
@@ -105,12 +114,12 @@ class _Reader:
             elif row.fields[0] in self.label:
                 names[row.fields[0]] = row.fields[1].strip()
         for identity in self.class_ids:
-            if identity not in names:
+            if identity not in names and "words.txt" not in self.unreadable:
                 self.faults.found(self._where("words.txt"), f"has no name for the class id {identity}")
         return tuple(names.get(identity, identity) for identity in self.class_ids)
 
     def _sort_members(self) -> None:
-        """Sort the image members by split and class; what is out of place, twice there or misnamed is a fault."""
+        """Sort the image members by split and class; what is twice there or misnamed is a fault."""
         for member in self.archive.members:
             name = member.removeprefix(self.prefix) if member.startswith(self.prefix) else ""
             train, flat = _TRAIN_IMAGE.fullmatch(name), _FLAT_IMAGE.fullmatch(name)
@@ -119,7 +128,9 @@ class _Reader:
             if train:
                 identity, file_name = train.groups()
                 if identity not in self.label:
-                    self.faults.found(self._where(name), f"is of the unknown class id {identity}, not in wnids.txt")
+                    self.faults.found(
+                        self._where(name), f"is of the unknown class id {identity}, not in wnids.txt"
+                    )
                 elif self._numbered(identity, name, file_name):
                     self.train.setdefault(identity, {})[file_name] = member
             elif flat:
@@ -130,7 +141,9 @@ class _Reader:
                 self.unread.append(member)
 
     def _is_annotation(self, name: str) -> bool:
-        return name in ("wnids.txt", "words.txt", "val/val_annotations.txt") or bool(_TRAIN_BOXES.fullmatch(name))
+        return name in ("wnids.txt", "words.txt", "val/val_annotations.txt") or bool(
+            _TRAIN_BOXES.fullmatch(name)
+        )
 
     def _numbered(self, stem: str, name: str, file_name: str) -> bool:
         if re.fullmatch(re.escape(stem) + _NUMBER, file_name):
@@ -144,13 +157,14 @@ class _Reader:
             images = self.train.get(identity, {})
             if not images:
                 raise ResattnError(
-                    f"{self._where(f'train/{identity}/images')} holds no images of the class id {identity}", self.mend
+                    f"{self._where(f'train/{identity}/images')} holds no images of the class id {identity}",
+                    self.mend,
                 )
             boxes_file = f"train/{identity}/{identity}_boxes.txt"
             boxes = dict(self._annotations(boxes_file, images, columns=5))
             for file_name in sorted(images, key=_file_number):
                 box = self._box(boxes[file_name]) if file_name in boxes else None
-                if file_name not in boxes and self._has(boxes_file):
+                if file_name not in boxes and boxes_file not in self.unreadable:
                     self.faults.found(self._where(boxes_file), f"has no box for {file_name}")
                 planned.append(PlannedImage(images[file_name], label, file_name, box))
         return planned
@@ -209,7 +223,7 @@ class _Reader:
         return rows
 
     def _rows(self, name: str) -> list[_Row]:
-        """The lines of a text member, split at tabs; an unreadable or absent file is one fault and has no lines."""
+        """The lines of a text member, split at tabs; an unreadable or absent one is a single fault."""
         where = self._where(name)
         try:
             if not self._has(name):
@@ -218,10 +232,16 @@ class _Reader:
                 raise BadMemberError("is in the archive more than once")
             text = self.archive.read(self.prefix + name).decode("utf-8")
         except (BadMemberError, UnicodeDecodeError) as error:
-            self.faults.found(where, str(error) if isinstance(error, BadMemberError) else f"is not UTF-8 ({error})")
+            self.faults.found(
+                where, str(error) if isinstance(error, BadMemberError) else f"is not UTF-8 ({error})"
+            )
             return []
         lines = enumerate(text.split("\n"), start=1)
-        return [_Row(f"{where} line {number}", line.rstrip("\r").split("\t")) for number, line in lines if line.strip()]
+        return [
+            _Row(f"{where} line {number}", line.rstrip("\r").split("\t"))
+            for number, line in lines
+            if line.strip()
+        ]
 
     def _has(self, name: str) -> bool:
         return self.prefix + name in self.archive.members

@@ -20,9 +20,10 @@ class BadMemberError(Exception):
 class ZipArchive:
     """The files of a zip archive by name; a context manager.
 
-    `members` holds every file once (folders and the droppings of file managers are left out); `repeated` the names
-    that occur more than once. Opening raises ResattnError where the file is absent, no zip archive or cut short, and
-    where a member's name leads out of the archive or is encrypted: such an archive is refused as a whole.
+    `members` holds every file once (folders and the droppings of file managers are left out); `repeated` the
+    names that occur more than once. Opening raises ResattnError where the file is absent, no zip archive or
+    cut short, and where a member's name leads out of the archive or is encrypted: such an archive is refused
+    as a whole.
     """
 
     def __init__(self, path: Path, *, mend: str) -> None:
@@ -56,14 +57,17 @@ class ZipArchive:
         """
         member = self.members[name]
         if member.file_size > MAX_MEMBER_BYTES:
-            raise BadMemberError(f"declares {member.file_size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,}")
+            raise BadMemberError(
+                f"declares {member.file_size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,}"
+            )
         try:
             with self._zip.open(member) as file:
                 data = file.read(member.file_size)
                 # A bound read of an empty member does not reach the end, where zipfile compares the checksum.
                 if not data:
                     file.read(1)
-        except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, struct.error ...
+        except Exception as error:
+            # BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, struct.error ...
             raise BadMemberError(f"is damaged in the archive ({error})") from error
         if len(data) != member.file_size:
             raise BadMemberError(f"is cut short: {len(data):,} of {member.file_size:,} bytes")
@@ -78,7 +82,9 @@ def _open(path: Path, mend: str) -> zipfile.ZipFile:
     except FileNotFoundError as error:
         raise ResattnError(f"{path}: there is no such file", mend) from error
     except PermissionError as error:
-        raise ResattnError(f"{path} cannot be read ({error.strerror})", "allow yourself to read it") from error
+        raise ResattnError(
+            f"{path} cannot be read ({error.strerror})", "allow yourself to read it"
+        ) from error
     except Exception as error:  # zipfile lets struct.error, ValueError, NotImplementedError ... through
         raise ResattnError(f"{path} is not a whole zip archive ({error})", mend) from error
 
@@ -92,10 +98,13 @@ def _refuse(path: Path, member: zipfile.ZipInfo) -> None:
                 "do not trust this archive; get the official one",
             )
     if member.flag_bits & _ENCRYPTED:
-        raise ResattnError(f"{path}: the member {member.filename!r} is encrypted", "give an archive without a password")
+        raise ResattnError(
+            f"{path}: the member {member.filename!r} is encrypted", "give an archive without a password"
+        )
     if stat.S_ISLNK(member.external_attr >> 16):
         raise ResattnError(
-            f"{path}: the member {member.filename!r} is a link", "give an archive that holds the files themselves"
+            f"{path}: the member {member.filename!r} is a link",
+            "give an archive that holds the files themselves",
         )
 
 

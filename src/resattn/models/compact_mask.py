@@ -1,34 +1,40 @@
-"""The soft mask of the compact family: one spatial map and one gate per channel, made from few, cheap
-operators.
+"""The soft mask of the compact family: a spatial map plus a gate per channel, from few, cheap operators.
 
 On a CPU small pooling, interpolation and normalisation operators cost far more time than their
-multiply-accumulates say. So this hourglass narrows the features to a few channels with strided convolutions,
-reads one channel at each of its scales, and up-samples those single channels only: a 1x1 convolution and
-bilinear up-sampling commute, so nothing is lost by reading before enlarging.
+multiply-accumulates say. So this hourglass does not mirror the paper's: strided convolutions narrow the
+features to a few channels, each scale is read as one channel, and only those single channels are enlarged. (A
+1x1 convolution and bilinear up-sampling commute, so nothing is lost by reading first.) The gate per channel
+reads the hourglass's coarsest features, not the wide ones once more.
 """
 
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from resattn.models.residual_units import convolution
+from resattn.models.soft_mask import upsample
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
-class SpatialHourglass(nn.Module):
-    """One logit per position, from context at 1/2, 1/4, ... of the resolution.
+class CompactMask(nn.Module):
+    """sigmoid(spatial + channel): logits of each position and of each channel, broadcast to both and summed.
 
-    Maps N x channels x H x W to N x 1 x H x W. Each of the `depth` scales is a 3x3 convolution of stride 2 to
-    `width` channels, BN and ReLU; each gives a one-channel map through a 1x1 convolution, and the maps are
-    summed from the coarsest up, bilinearly enlarged (corners aligned) to the size of the map they meet. The
-    1x1 convolutions begin at zero, and so do the logits.
+    Maps N x channels x H x W to N x channels x H x W in (0, 1).
+
+    Each of `depth` scales is a 3x3 convolution of stride 2 to `width` channels, BN and ReLU. A 1x1
+    convolution reads each as one map; from the coarsest up they are enlarged bilinearly (corners aligned) to
+    the size they meet, and summed: the spatial logits. The average of the coarsest features over positions,
+    through one linear layer, is the channel logits (after Hu et al. 2018, arXiv 1709.01507). What reads
+    begins at zero, so the mask is 0.5 everywhere at first and the module 1.5 T, which the next unit's BN
+    absorbs.
     """
 
-    def __init__(self, channels: int, *, width: int, depth: int) -> None:
+    def __init__(self, channels: int, *, width: int = 32, depth: int = 2) -> None:
         super().__init__()
+        if depth < 1:
+            raise ValueError(f"a compact mask needs at least one scale, not {depth}")
         self.down = nn.ModuleList(
             nn.Sequential(
                 convolution(channels if i == 0 else width, width, 3, 2),
@@ -37,64 +43,25 @@ class SpatialHourglass(nn.Module):
             )
             for i in range(depth)
         )
-        self.read = nn.ModuleList(_zeroed(nn.Conv2d(width, 1, 1, bias=i == 0)) for i in range(depth))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x channels x H x W to N x 1 x H x W."""
-        sizes = [x.shape[-2:]]
-        maps: list[Tensor] = []
-        for down, read in zip(self.down, self.read, strict=True):
-            x = down(x)
-            sizes.append(x.shape[-2:])
-            maps.append(read(x))
-        logits = maps.pop()
-        sizes.pop()
-        while sizes:
-            enlarged = functional.interpolate(logits, size=sizes.pop(), mode="bilinear", align_corners=True)
-            # Autocast resizes in float32; left so, every feature behind the mask would be float32 as well.
-            logits = enlarged.to(logits.dtype)
-            logits = logits + maps.pop() if maps else logits
-        return logits
-
-
-class ChannelGate(nn.Module):
-    """One logit per channel: global average pool, linear, ReLU, linear (Hu et al. 2018, arXiv 1709.01507).
-
-    Maps N x channels x H x W to N x channels x 1 x 1, through `hidden` features. The last layer begins at
-    zero, and so do the logits.
-    """
-
-    def __init__(self, channels: int, *, hidden: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Linear(channels, hidden)
-        self.excite = _zeroed(nn.Linear(hidden, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x channels x H x W to N x channels x 1 x 1."""
-        pooled = functional.relu(self.squeeze(x.mean((2, 3))))
-        return cast(Tensor, self.excite(pooled)).unsqueeze(-1).unsqueeze(-1)
-
-
-class CompactMask(nn.Module):
-    """sigmoid(spatial logits + channel logits): which positions, times (roughly) which channels.
-
-    Maps N x channels x H x W to N x channels x H x W in (0, 1). All logits begin at zero, the mask at 0.5
-    everywhere: the module begins as 1.5 T, which the next unit's BN absorbs.
-    """
-
-    def __init__(self, channels: int, *, width: int = 32, depth: int = 2) -> None:
-        super().__init__()
-        self.spatial = SpatialHourglass(channels, width=width, depth=depth)
-        self.channel = ChannelGate(channels, hidden=width)
+        self.read = nn.ModuleList(_zeroed(nn.Conv2d(width, 1, 1, bias=False)) for _ in range(depth))
+        # Its bias is every channel's: the maps need none of their own.
+        self.gate = _zeroed(nn.Linear(width, channels))
 
     def logits(self, x: Tensor) -> Tensor:
         """N x channels x H x W, before the sigmoid."""
-        # Summed as N x H x W x C: of two tensors that each broadcast, the sum would be contiguous whatever
-        # the network's memory format is, and channels-last features multiplied by it would lose theirs.
-        spatial, channel = (
-            cast(Tensor, part(x)).permute(0, 2, 3, 1) for part in (self.spatial, self.channel)
-        )
-        return (spatial + channel).permute(0, 3, 1, 2)
+        sizes = []
+        maps = []
+        for down, read in zip(self.down, self.read, strict=True):
+            sizes.append(x.shape[-2:])
+            x = down(x)
+            maps.append(read(x))
+        spatial = upsample(maps[-1], sizes[-1], "bilinear")
+        for finer, size in zip(maps[-2::-1], sizes[-2::-1], strict=True):
+            spatial = upsample(spatial + finer, size, "bilinear")
+        channel: Tensor = self.gate(x.mean((2, 3)))
+        # Summed as N x H x W x C: of two tensors that both broadcast, the sum would be contiguous whatever
+        # the memory format of the network, and slow to multiply with channels-last features.
+        return (spatial.permute(0, 2, 3, 1) + channel[:, None, None, :]).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """The mask, N x channels x H x W in (0, 1)."""

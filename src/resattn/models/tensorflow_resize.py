@@ -21,4 +21,5 @@ def tensorflow_resize(features: Tensor, size: Sequence[int]) -> Tensor:
     # out.
     clamped = F.pad(features, (0, 1, 0, 1), mode="replicate")
     enlarged = F.interpolate(clamped, size=(height + 1, width + 1), mode="bilinear", align_corners=True)
-    return enlarged[..., :height, :width]
+    # Autocast resizes in float32; left so, every feature behind the mask would be float32 as well.
+    return enlarged[..., :height, :width].to(features.dtype)

@@ -222,7 +222,10 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there replaces `path` at the end, or is removed."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
+        temporary.touch()
+        permissions = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(permissions)  # safetensors makes files that only their owner can read
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -54,13 +54,11 @@ def complete_metadata(
     # The network's own descriptions are of other classes where the caller gives new names without any.
     if "label_names" in metadata and "label_descriptions" not in metadata and isinstance(names, list | tuple):
         document["label_descriptions"] = {name: name for name in names}
-    document = json.loads(metadata_to_json(path, document))
-    _check(path, document)
-    return document
+    return metadata_from_json(path, metadata_to_json(path, document))
 
 
 def metadata_to_json(path: Path, document: Mapping[str, Any]) -> str:
-    """The same text for the same metadata; raises ResattnError, naming the file, for what is no JSON value."""
+    """One text for equal metadata; raises ResattnError, naming the file, for other than JSON values."""
     try:
         return json.dumps(document, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

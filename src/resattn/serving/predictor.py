@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from resattn.data.decoding import (
     MAX_PIXELS,
     BadImageError,
-    _to_rgb,
-    _upright,
     decode_rgb,
     fit_square,
     in_order,
     read_file,
     to_array,
+    to_rgb,
+    turn_upright,
 )
 from resattn.errors import ResattnError
 from resattn.evaluation.inference import configuration, log_probabilities, network_input, running
@@ -257,7 +257,9 @@ def _from_memory(image: Image.Image) -> Image.Image:
         image.load()
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ...
         raise BadImageError(f"is damaged or cut short ({error})") from error
-    return _to_rgb(_upright(image))
+    upright = image.copy()
+    turn_upright(upright)
+    return to_rgb(upright)
 
 
 def _detail(mask: Tensor, detail: MaskDetail) -> npt.NDArray[np.float32]:

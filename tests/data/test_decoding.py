@@ -1,0 +1,207 @@
+"""Image files of every kind to RGB, and the words for those that are none."""
+
+import io
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from resattn.data import decoding
+from resattn.data.decoding import BadImageError, decode_rgb, fit_square, in_order, read_file, to_array
+
+
+def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def gradient(dtype: type[np.generic], top: int) -> np.ndarray:
+    return np.linspace(0, top, 64 * 64).reshape(64, 64).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("RGB", "JPEG"),
+        ("L", "JPEG"),
+        ("CMYK", "JPEG"),
+        ("YCbCr", "JPEG"),
+        ("RGB", "PNG"),
+        ("L", "PNG"),
+        ("1", "PNG"),
+        ("P", "PNG"),
+        ("P", "GIF"),
+        ("RGB", "BMP"),
+        ("CMYK", "TIFF"),
+        ("LAB", "TIFF"),
+        ("L", "PPM"),
+        ("RGB", "WEBP"),
+    ],
+)
+def test_every_colour_mode_becomes_what_pillow_converts_it_to(samples, mode: str, kind: str) -> None:
+    if kind == "WEBP" and not features.check("webp"):
+        pytest.skip("this Pillow has no WebP")
+    data = file_of(samples.pixels(1).convert(mode), kind)
+    array = to_array(decode_rgb(data))
+    assert array.shape == (64, 64, 3)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(array, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_keep_their_upper_eight(kind: str) -> None:
+    values = gradient(np.uint16, 65535)
+    array = to_array(decode_rgb(file_of(Image.fromarray(values), kind)))
+    assert np.array_equal(array, np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2))
+
+
+def test_transparent_pixels_are_white() -> None:
+    half = np.zeros((2, 2, 4), dtype=np.uint8)
+    half[..., 0], half[0, :, 3] = 200, 255
+    array = to_array(decode_rgb(file_of(Image.fromarray(half))))
+    assert array[0].tolist() == [[200, 0, 0]] * 2
+    assert array[1].tolist() == [[255, 255, 255]] * 2
+    palette = Image.fromarray(half[..., 0]).convert("P")
+    array = to_array(decode_rgb(file_of(palette, "GIF", transparency=int(palette.getpixel((0, 0))))))
+    assert array.min() == 255
+    gray = Image.merge("LA", [Image.new("L", (2, 2), 9), Image.new("L", (2, 2), 0)])
+    assert to_array(decode_rgb(file_of(gray))).min() == 255
+
+
+def test_the_first_frame_of_an_animation_is_taken(samples) -> None:
+    frames = [samples.pixels(seed).convert("P") for seed in range(3)]
+    data = file_of(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.array_equal(to_array(decode_rgb(data)), np.asarray(frames[0].convert("RGB")))
+
+
+def test_exif_turns_the_image_upright(samples) -> None:
+    image = samples.pixels(1).crop((0, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    data = file_of(image, exif=exif)
+    assert np.array_equal(to_array(decode_rgb(data)), np.rot90(np.asarray(image), -1))
+    assert np.array_equal(to_array(decode_rgb(data, orientation="as stored")), np.asarray(image))
+
+
+def test_exif_that_cannot_be_parsed_is_no_reason_to_refuse_an_image(samples) -> None:
+    data = file_of(samples.pixels(1), "JPEG", exif=b"Exif\0\0garbage")
+    assert decode_rgb(data).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda data: b"", "is empty"),
+        (lambda data: b"just text", "is not an image that Pillow can read"),
+        (lambda data: data[: len(data) // 2], "is damaged or cut short"),
+        (lambda data: data[:30], "is"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF"])
+def test_what_is_no_whole_image_says_why(
+    samples, kind: str, spoil: Callable[[bytes], bytes], reason: str
+) -> None:
+    with pytest.raises(BadImageError, match=f"^{reason}"):
+        decode_rgb(spoil(samples.encode(1, kind=kind)))
+
+
+def test_float_pixels_are_refused_because_their_range_is_unknown() -> None:
+    with pytest.raises(BadImageError, match="^has floating-point pixels"):
+        decode_rgb(file_of(Image.fromarray(gradient(np.float32, 1)), "TIFF"))
+
+
+@pytest.mark.parametrize("factor", [1.5, 4])
+def test_too_many_pixels_are_refused_before_they_are_decoded(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    limit = int(64 * 64 / factor)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", limit)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(BadImageError, match=f"^has more pixels than the limit of {limit:,}$"):
+        decode_rgb(file_of(Image.new("RGB", (64, 64))))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pytest.raises(BadImageError, match=f"^has 64 x 64 pixels, over the limit of {limit:,}$"):
+        decode_rgb(file_of(Image.new("RGB", (64, 64))))
+
+
+def test_programs_are_not_run_for_postscript() -> None:
+    with pytest.raises(BadImageError, match="^is not an image that Pillow can read$"):
+        decode_rgb(file_of(Image.new("RGB", (8, 8)), "EPS"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (101, 37), (30, 500), (20, 20), (1, 1)])
+def test_fitting_keeps_the_centre_square(width: int, height: int) -> None:
+    image = Image.new("RGB", (width, height), "red")
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    image.paste("blue", (left, top, left + side, top + side))
+    array = to_array(fit_square(image, 32))
+    assert array.shape == (32, 32, 3)
+    assert array[4:-4, 4:-4].reshape(-1, 3).tolist() == [[0, 0, 255]] * 24 * 24
+
+
+def test_an_image_that_fits_already_keeps_its_pixels(samples) -> None:
+    image = samples.pixels(1, side=65)
+    cropped = image.crop((0, 0, 65, 64))
+    assert np.array_equal(to_array(fit_square(cropped, 64)), to_array(image)[:64, :64])
+
+
+def test_shrinking_is_antialiased() -> None:
+    fine = np.indices((512, 512)).sum(axis=0) % 2 * 255
+    image = Image.fromarray(fine.astype(np.uint8)).convert("RGB")
+    assert np.abs(to_array(fit_square(image, 32)).astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_may_be_decoded_at_a_smaller_scale_without_looking_different(samples, mode: str) -> None:
+    data = samples.encode(3, side=1024, mode=mode)
+    whole = fit_square(decode_rgb(data), 64)
+    reduced_image = decode_rgb(data, reduce_to=64)
+    assert mode == "CMYK" or reduced_image.size == (128, 128)
+    difference = np.abs(to_array(whole).astype(int) - to_array(fit_square(reduced_image, 64)))
+    assert difference.mean() < 1.5
+
+
+def test_files_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadImageError, match=r"^cannot be read \(No such file or directory\)$"):
+        read_file(tmp_path / "absent.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadImageError, match="^is not a regular file$"):
+        read_file(tmp_path / "pipe.png")
+    monkeypatch.setattr(decoding, "MAX_FILE_BYTES", 10)
+    (tmp_path / "large.png").write_bytes(bytes(11))
+    with pytest.raises(BadImageError, match="^has 11 bytes, over the limit of 10$"):
+        read_file(tmp_path / "large.png")
+
+
+def test_order_is_kept_and_little_is_read_ahead() -> None:
+    taken = 0
+
+    def items():
+        nonlocal taken
+        for number in range(10_000):
+            taken += 1
+            yield number
+
+    results = in_order(lambda number: number * 2, items(), workers=3)
+    assert [next(results) for _ in range(100)] == [2 * number for number in range(100)]
+    assert taken < 1_000
+    results.close()
+
+
+def test_threads_end_with_the_work_even_after_an_error() -> None:
+    before = threading.active_count()
+
+    def fail(number: int) -> int:
+        if number == 50:
+            raise RuntimeError("odd")
+        return number
+
+    with pytest.raises(RuntimeError, match="odd"):
+        list(in_order(fail, range(10_000), workers=4))
+    assert threading.active_count() == before
