@@ -4,6 +4,7 @@ This file stands outside the package because importing `resattn` imports torch a
 `resattn --help` should not.
 """
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -26,20 +27,29 @@ app = App(
     config=recipe_defaults,
 )
 prepare = App(name="prepare", help="Pack a data set for training: once, before the first run on it.")
-prepare.command("resattn.cli:prepare_tiny_imagenet", name="tiny-imagenet", help="Tiny ImageNet, from its archive.")
+prepare.command(
+    "resattn.cli:prepare_tiny_imagenet", name="tiny-imagenet", help="Tiny ImageNet, from its archive."
+)
 prepare.command("resattn.cli:prepare_folder", name="folder", help="Your own images, in one folder a class.")
 prepare.command("resattn.cli:prepare_cifar10", name="cifar10", help="CIFAR-10, from its archive.")
 prepare.command("resattn.cli:prepare_cifar100", name="cifar100", help="CIFAR-100, from its archive.")
-prepare.command("resattn.cli:prepare_shapes", name="shapes", help="The embedded data set: shapes drawn on the spot.")
+prepare.command(
+    "resattn.cli:prepare_shapes", name="shapes", help="The embedded data set: shapes drawn on the spot."
+)
 app.command(prepare)
 app.command("resattn.cli:train", name="train", help="Train a network, or go on with a run that was stopped.")
-app.command("resattn.cli:evaluate", name="evaluate", help="Measure accuracy and calibration, table and figures.")
+app.command(
+    "resattn.cli:evaluate", name="evaluate", help="Measure accuracy and calibration, table and figures."
+)
 app.command("resattn.cli:predict", name="predict", help="Name what is in images.")
 app.command("resattn.cli:models", name="models", help="List the networks with their cost and weights.")
 
 
 def main() -> None:
     """Entry point of the `resattn` command; a failure the user can mend is printed, without a traceback."""
+    # Threads that wait asleep: by default they spin, and one busy neighbour makes a training step ten times slower
+    # (docs/experiment-log.md). Read when torch is loaded, which is why it is set here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except KeyboardInterrupt:

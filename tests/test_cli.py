@@ -91,9 +91,13 @@ def test_predict_names_images_and_folders(run_dir: Path, tmp_path: Path) -> None
     assert "%" in resattn("predict", run_dir, tmp_path / "a.jpg").stdout
 
 
-def test_options_have_the_last_word_over_a_recipe(trained: tuple[Path, Path], run_dir: Path, tmp_path: Path) -> None:
+def test_options_have_the_last_word_over_a_recipe(
+    trained: tuple[Path, Path], run_dir: Path, tmp_path: Path
+) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text("steps: 2\nbatch_size: 8\noptimization:\n  lr: 0.01\n  optimizer: adamw\nvalidations: 1\n")
+    recipe.write_text(
+        "steps: 2\nbatch_size: 8\noptimization:\n  lr: 0.01\n  optimizer: adamw\nvalidations: 1\n"
+    )
     done = resattn(
         "train", "--recipe", recipe, "--optimization.lr", "0.002", "--model-options.drop_rate", "0.5",
         "--run-dir", tmp_path / "run",

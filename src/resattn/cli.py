@@ -10,7 +10,6 @@ from cyclopts.config import Dict
 from rich.console import Console
 from rich.table import Table
 
-
 from resattn.training.recipe import Recipe, find_recipe, read_yaml
 
 if TYPE_CHECKING:
@@ -21,10 +20,14 @@ console = Console(highlight=False)
 SkipBad = Annotated[bool, Parameter(negative="", help="Leave out images that cannot be read, and list them.")]
 Archive = Annotated[Path | None, Parameter(help="The official archive, where you have it already.")]
 Download = Annotated[bool, Parameter(negative="", help="Fetch the archive from its official address.")]
-Source = Annotated[str, Parameter(help="A run folder, a .safetensors file, or the name of a model with weights.")]
+Source = Annotated[
+    str, Parameter(help="A run folder, a .safetensors file, or the name of a model with weights.")
+]
 
 
-def prepare_tiny_imagenet(*, archive: Archive = None, download: Download = False, skip_bad: SkipBad = False) -> None:
+def prepare_tiny_imagenet(
+    *, archive: Archive = None, download: Download = False, skip_bad: SkipBad = False
+) -> None:
     """Pack Tiny ImageNet (200 classes, 64x64 RGB, boxes) from its official archive."""
     from resattn.data.tiny_imagenet import prepare_tiny_imagenet as prepare
 
@@ -106,7 +109,9 @@ def train(
         print(f"stopped by {stopped}; go on with: {folder.resume_command}", file=sys.stderr)
         sys.exit(stopped.exit_status)
     _print_scores(result)
-    console.print(f"\nThe run lies in [bold]{folder.path}[/bold]: weights, results, learning curves, confusion.")
+    console.print(
+        f"\nThe run lies in [bold]{folder.path}[/bold]: weights, results, learning curves, confusion."
+    )
 
 
 def fill_from_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -157,11 +162,15 @@ def evaluate(
     from resattn.models.loading import load
 
     network = load(source)
-    packed = open_split(data or str(network.pretrained_cfg.get("data")), split if not submission else _submitted(split))
+    packed = open_split(
+        data or str(network.pretrained_cfg.get("data")), split if not submission else _submitted(split)
+    )
     execution = choose_execution(precision)
     if submission:
         write_submission(network, packed, submission, execution=execution, batch_size=batch_size)
-        console.print(f"{len(packed.images):,} predictions for {packed.data} {packed.split} are in {submission}")
+        console.print(
+            f"{len(packed.images):,} predictions for {packed.data} {packed.split} are in {submission}"
+        )
         return
     result = classification.evaluate(
         network, packed, batch_size=batch_size, execution=execution, flip="average" if flip else "none"

@@ -49,8 +49,12 @@ def choose_execution(precision: Literal["auto", "fp32", "bf16"] = "auto", device
     switch = os.environ.get(PRECISION_SWITCH)
     if precision == "auto" and switch:
         if switch not in ("fp32", "bf16"):
-            raise ResattnError(f"{PRECISION_SWITCH} is {switch!r}, which is no precision", "set it to fp32 or bf16")
-        return Execution(chosen, "bf16" if switch == "bf16" else "fp32", True, f"{PRECISION_SWITCH} says {switch}")
+            raise ResattnError(
+                f"{PRECISION_SWITCH} is {switch!r}, which is no precision", "set it to fp32 or bf16"
+            )
+        return Execution(
+            chosen, "bf16" if switch == "bf16" else "fp32", True, f"{PRECISION_SWITCH} says {switch}"
+        )
     if precision != "auto":
         return Execution(chosen, precision, True, f"{precision} was asked for")
     best, reason = _gpu_precision() if chosen.type == "cuda" else _cpu_precision(chosen)
@@ -70,7 +74,9 @@ def _device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ResattnError(f"{name!r} is no device", "use cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ResattnError(f"device {name} was asked for, and this machine has no usable GPU", "use --device cpu")
+        raise ResattnError(
+            f"device {name} was asked for, and this machine has no usable GPU", "use --device cpu"
+        )
     return device
 
 

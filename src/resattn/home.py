@@ -9,7 +9,9 @@ import platformdirs
 def resattn_home() -> Path:
     """`$RESATTN_HOME`, or the platform's folder for user data (`~/.local/share/resattn` on Linux)."""
     chosen = os.environ.get("RESATTN_HOME")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("resattn", appauthor=False))
+    return (
+        Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("resattn", appauthor=False))
+    )
 
 
 def data_root() -> Path:

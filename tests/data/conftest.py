@@ -12,7 +12,11 @@ from PIL import Image
 
 Members = dict[str, bytes]
 PREFIX = "tiny-imagenet-200/"
-CLASSES = {"n01443537": "goldfish, Carassius auratus", "n01629819": "European fire salamander", "n07749582": "lemon"}
+CLASSES = {
+    "n01443537": "goldfish, Carassius auratus",
+    "n01629819": "European fire salamander",
+    "n07749582": "lemon",
+}
 
 
 class Samples:
@@ -33,14 +37,16 @@ class Samples:
 
     @classmethod
     def official_members(cls) -> Members:
-        """Three classes with 12 train images each (out of order), 6 val and 3 test images; some gray, some CMYK."""
+        """Three classes with 12 train images each, out of order; 6 val, 3 test; some gray, some CMYK."""
         members: Members = {}
         for number, identity in enumerate(reversed(CLASSES)):
             folder = f"{PREFIX}train/{identity}"
             lines = []
             for image in (10, 2, 0, 1, *range(3, 10), 11):
                 mode = {1: "L", 2: "CMYK"}.get(image, "RGB")
-                members[f"{folder}/images/{identity}_{image}.JPEG"] = cls.encode(number * 100 + image, mode=mode)
+                members[f"{folder}/images/{identity}_{image}.JPEG"] = cls.encode(
+                    number * 100 + image, mode=mode
+                )
                 lines.append(f"{identity}_{image}.JPEG\t{image}\t{number}\t{63 - image}\t{60 + number}\n")
             members[f"{folder}/{identity}_boxes.txt"] = "".join(lines).encode()
         lines = []
@@ -57,7 +63,7 @@ class Samples:
 
     @staticmethod
     def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
-        """Write members in order, repeated names included; images stored and text deflated, as the real one has."""
+        """Write members in order, repeated names too; images stored, text deflated, as in the real one."""
         with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name, content in members:
@@ -68,7 +74,11 @@ class Samples:
     @staticmethod
     def below(folder: Path) -> list[str]:
         """Everything in a folder, hidden or not; nothing where it does not exist."""
-        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []
+        return (
+            sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+            if folder.exists()
+            else []
+        )
 
 
 @pytest.fixture(scope="session")

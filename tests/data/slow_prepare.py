@@ -1,7 +1,7 @@
 """A real `prepare` in a process of its own, to be killed in the middle of writing or to meet a full disk.
 
-Arguments: the source folder of the package, archive, data root, and "slow" (prints a line once it writes images, and
-goes on slowly) or "small-files" (the system lets no file grow beyond 100,000 bytes).
+Arguments: the source folder of the package, archive, data root, and "slow" (prints a line for each image it
+writes, and takes its time) or "small-files" (the system lets no file grow beyond 100,000 bytes).
 """
 
 import importlib

@@ -33,7 +33,8 @@ def batches_of(split: Any, **changes: Any) -> TrainingBatches:
 
 def equal(first: Batch, second: Batch) -> bool:
     return all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(first, second, strict=True)
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        for a, b in zip(first, second, strict=True)
     )
 
 
@@ -41,8 +42,8 @@ def test_every_image_comes_once_an_epoch_also_where_batches_span_two() -> None:
     split = split_of(20)
     batches = batches_of(split, augmentation=PLAIN, batches=5, start_size=16)
     labels = torch.cat([batch.labels for batch in batches]).tolist()
-    assert Counter(labels) == {number: 2 for number in range(20)}
-    assert Counter(labels[:20]) == {number: 1 for number in range(20)}
+    assert Counter(labels) == dict.fromkeys(range(20), 2)
+    assert Counter(labels[:20]) == dict.fromkeys(range(20), 1)
     assert labels[:20] != labels[20:]
 
 
@@ -71,7 +72,9 @@ def test_a_resumed_iteration_gives_the_same_batches() -> None:
 def test_ranks_divide_a_batch_and_lose_nothing() -> None:
     split = split_of(20)
     whole = batches_of(split, augmentation=PLAIN).batch(0).labels.tolist()
-    parts = [batches_of(split, augmentation=PLAIN, rank=rank, world=2).batch(0).labels.tolist() for rank in (0, 1)]
+    parts = [
+        batches_of(split, augmentation=PLAIN, rank=rank, world=2).batch(0).labels.tolist() for rank in (0, 1)
+    ]
     assert sorted(parts[0] + parts[1]) == sorted(whole)
     assert not set(parts[0]) & set(parts[1])
 

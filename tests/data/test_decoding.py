@@ -96,8 +96,8 @@ def test_exif_that_cannot_be_parsed_is_no_reason_to_refuse_an_image(samples) -> 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda data: b"", "is empty"),
-        (lambda data: b"just text", "is not an image that Pillow can read"),
+        (lambda _: b"", "is empty"),
+        (lambda _: b"just text", "is not an image that Pillow can read"),
         (lambda data: data[: len(data) // 2], "is damaged or cut short"),
         (lambda data: data[:30], "is"),
     ],
@@ -106,12 +106,12 @@ def test_exif_that_cannot_be_parsed_is_no_reason_to_refuse_an_image(samples) -> 
 def test_what_is_no_whole_image_says_why(
     samples, kind: str, spoil: Callable[[bytes], bytes], reason: str
 ) -> None:
-    with pytest.raises(BadImageError, match=f"^{reason}"):
+    with pytest.raises(BadImageError, match=rf"^{reason}"):
         decode_rgb(spoil(samples.encode(1, kind=kind)))
 
 
 def test_float_pixels_are_refused_because_their_range_is_unknown() -> None:
-    with pytest.raises(BadImageError, match="^has floating-point pixels"):
+    with pytest.raises(BadImageError, match=r"^has floating-point pixels"):
         decode_rgb(file_of(Image.fromarray(gradient(np.float32, 1)), "TIFF"))
 
 
@@ -122,19 +122,21 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
     limit = int(64 * 64 / factor)
     monkeypatch.setattr(decoding, "MAX_PIXELS", limit)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(BadImageError, match=f"^has more pixels than the limit of {limit:,}$"):
+    with pytest.raises(BadImageError, match=rf"^has more pixels than the limit of {limit:,}$"):
         decode_rgb(file_of(Image.new("RGB", (64, 64))))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with pytest.raises(BadImageError, match=f"^has 64 x 64 pixels, over the limit of {limit:,}$"):
+    with pytest.raises(BadImageError, match=rf"^has 64 x 64 pixels, over the limit of {limit:,}$"):
         decode_rgb(file_of(Image.new("RGB", (64, 64))))
 
 
 def test_programs_are_not_run_for_postscript() -> None:
-    with pytest.raises(BadImageError, match="^is not an image that Pillow can read$"):
+    with pytest.raises(BadImageError, match=r"^is not an image that Pillow can read$"):
         decode_rgb(file_of(Image.new("RGB", (8, 8)), "EPS"))
 
 
-@pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (101, 37), (30, 500), (20, 20), (1, 1)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(200, 100), (100, 200), (101, 37), (30, 500), (20, 20), (1, 1)]
+)
 def test_fitting_keeps_the_centre_square(width: int, height: int) -> None:
     image = Image.new("RGB", (width, height), "red")
     side = min(width, height)
@@ -171,11 +173,11 @@ def test_files_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BadImageError, match=r"^cannot be read \(No such file or directory\)$"):
         read_file(tmp_path / "absent.png")
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(BadImageError, match="^is not a regular file$"):
+    with pytest.raises(BadImageError, match=r"^is not a regular file$"):
         read_file(tmp_path / "pipe.png")
     monkeypatch.setattr(decoding, "MAX_FILE_BYTES", 10)
     (tmp_path / "large.png").write_bytes(bytes(11))
-    with pytest.raises(BadImageError, match="^has 11 bytes, over the limit of 10$"):
+    with pytest.raises(BadImageError, match=r"^has 11 bytes, over the limit of 10$"):
         read_file(tmp_path / "large.png")
 
 

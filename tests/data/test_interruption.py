@@ -68,7 +68,9 @@ def test_a_running_prepare_is_not_taken_for_a_leftover(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
-def test_a_file_that_the_system_does_not_let_grow(archive: Callable[[], Path], tmp_path: Path, samples) -> None:
+def test_a_file_that_the_system_does_not_let_grow(
+    archive: Callable[[], Path], tmp_path: Path, samples
+) -> None:
     root = tmp_path / "data"
     process = start(archive(), root, "small-files")
     output, errors = process.communicate(timeout=30)

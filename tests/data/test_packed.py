@@ -20,7 +20,8 @@ COUNTS = {"train_images": 40, "val_images": 20}
 @pytest.fixture
 def shapes(resattn_home: Path) -> Path:
     """The folder of the current packed files of a small data set, in the default data root."""
-    folder = prepare_shapes(**COUNTS).path
+    prepare_shapes(**COUNTS)
+    folder = resattn_home / "data" / "shapes"
     return folder / json.loads((folder / "dataset.json").read_text())["packed"]
 
 
@@ -30,7 +31,8 @@ def test_the_default_root_is_resattn_home(shapes: Path, resattn_home: Path) -> N
     assert prepared_data_sets() == ("shapes",)
 
 
-def test_images_are_mapped_and_nothing_can_be_written(shapes: Path) -> None:
+@pytest.mark.usefixtures("shapes")
+def test_images_are_mapped_and_nothing_can_be_written() -> None:
     split = open_split("shapes", "val")
     assert isinstance(split.images, np.memmap)
     assert split.boxes is not None
@@ -39,7 +41,8 @@ def test_images_are_mapped_and_nothing_can_be_written(shapes: Path) -> None:
             array[0] = 0
 
 
-def test_pickling_passes_the_path_and_not_the_pixels(shapes: Path) -> None:
+@pytest.mark.usefixtures("shapes")
+def test_pickling_passes_the_path_and_not_the_pixels() -> None:
     split = open_split("shapes")
     data = pickle.dumps(split)
     assert len(data) < split.images.nbytes / 10
@@ -57,7 +60,8 @@ def test_what_is_not_prepared_says_how(resattn_home: Path, name: str) -> None:
     assert caught.value.mend == f"resattn prepare {name} --download (or --archive FILE)"
 
 
-def test_a_misspelt_name_is_guessed(shapes: Path) -> None:
+@pytest.mark.usefixtures("shapes")
+def test_a_misspelt_name_is_guessed() -> None:
     with pytest.raises(ResattnError) as caught:
         open_split("tiny-imagnet")
     assert "there is no data set 'tiny-imagnet'" in caught.value.what
@@ -68,12 +72,14 @@ def test_a_misspelt_name_is_guessed(shapes: Path) -> None:
     )
 
 
-def test_a_name_cannot_lead_out_of_the_data_root(shapes: Path, resattn_home: Path) -> None:
+@pytest.mark.usefixtures("shapes")
+def test_a_name_cannot_lead_out_of_the_data_root() -> None:
     with pytest.raises(ResattnError, match="there is no data set"):
         open_split("../data/shapes")
 
 
-def test_an_absent_split_names_those_there_are(shapes: Path) -> None:
+@pytest.mark.usefixtures("shapes")
+def test_an_absent_split_names_those_there_are() -> None:
     with pytest.raises(ResattnError) as caught:
         open_split("shapes", "test")
     assert (caught.value.what, caught.value.mend) == (
@@ -119,15 +125,13 @@ def test_arrays_of_another_shape_or_with_labels_of_no_class_are_refused(shapes: 
     ("change", "problem"),
     [
         (lambda text: text[:-9], "cannot be read"),
-        (lambda text: "[]", "cannot be read"),
+        (lambda _: "[]", "cannot be read"),
         (lambda text: text.replace('"format": 1', '"format": 2'), "has format 2, this resattn reads 1"),
         (lambda text: text.replace('"packed": "packed-', '"packed": "../packed-'), "is incomplete"),
         (lambda text: text.replace('"splits"', '"split"'), "cannot be read"),
     ],
 )
-def test_a_damaged_description_is_named(
-    shapes: Path, change: Callable[[str], str], problem: str
-) -> None:
+def test_a_damaged_description_is_named(shapes: Path, change: Callable[[str], str], problem: str) -> None:
     path = shapes.parent / "dataset.json"
     path.write_text(change(path.read_text()))
     with pytest.raises(ResattnError) as caught:

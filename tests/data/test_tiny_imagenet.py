@@ -51,7 +51,9 @@ def test_order_labels_boxes_and_names(prepare: Prepare, tmp_path: Path) -> None:
     train, val, test = (open_split("tiny-imagenet", name, root=tmp_path / "data") for name in report.images)
     assert train.class_ids == (GOLDFISH, SALAMANDER, LEMON)
     assert train.class_names == ("goldfish, Carassius auratus", "European fire salamander", "lemon")
-    assert train.file_names == tuple(f"{identity}_{n}.JPEG" for identity in train.class_ids for n in range(12))
+    assert train.file_names == tuple(
+        f"{identity}_{n}.JPEG" for identity in train.class_ids for n in range(12)
+    )
     assert train.labels.tolist() == [0] * 12 + [1] * 12 + [2] * 12
     assert train.boxes is not None
     assert train.boxes[:12].tolist() == [[n, 2, 64 - n, 63] for n in range(12)]
@@ -140,12 +142,27 @@ FAULTS = {
     "box file missing": (drop(BOXES), f"{BOXES} is missing"),
     "box file not text": (put(BOXES, b"\xff\xfe"), f"{BOXES} is not UTF-8 ("),
     "box line garbled": (edit(BOXES, LINE, LINE[:-4] + b"\n"), f"{BOXES} line 1 has 4 columns, not 5"),
-    "box not a number": (edit(BOXES, b"53\t62", b"5x\t62"), f"{BOXES} line 1 has no box of pixels 0 to 63: '10 2 5x 62'"),
-    "box outside": (edit(BOXES, b"53\t62", b"64\t62"), f"{BOXES} line 1 has no box of pixels 0 to 63: '10 2 64 62'"),
-    "box turned round": (edit(BOXES, b"53\t62", b"9\t62"), f"{BOXES} line 1 has no box of pixels 0 to 63: '10 2 9 62'"),
-    "box of no image": (drop(TRAIN), f"{BOXES} line 5 is about '{GOLDFISH}_3.JPEG', which is not in the archive"),
+    "box not a number": (
+        edit(BOXES, b"53\t62", b"5x\t62"),
+        f"{BOXES} line 1 has no box of pixels 0 to 63: '10 2 5x 62'",
+    ),
+    "box outside": (
+        edit(BOXES, b"53\t62", b"64\t62"),
+        f"{BOXES} line 1 has no box of pixels 0 to 63: '10 2 64 62'",
+    ),
+    "box turned round": (
+        edit(BOXES, b"53\t62", b"9\t62"),
+        f"{BOXES} line 1 has no box of pixels 0 to 63: '10 2 9 62'",
+    ),
+    "box of no image": (
+        drop(TRAIN),
+        f"{BOXES} line 5 is about '{GOLDFISH}_3.JPEG', which is not in the archive",
+    ),
     "box twice": (edit(BOXES, LINE, LINE * 2), f"{BOXES} line 2 is about {GOLDFISH}_10.JPEG a second time"),
-    "annotation missing": (edit(ANNOTATIONS, b"val_0.JPEG", b""), f"{ANNOTATIONS} line 1 is about '', which is not in"),
+    "annotation missing": (
+        edit(ANNOTATIONS, b"val_0.JPEG", b""),
+        f"{ANNOTATIONS} line 1 is about '', which is not in",
+    ),
     "annotation line gone": (
         lambda m: m.update({ANNOTATIONS: m[ANNOTATIONS].partition(b"\n")[2]}),
         f"{P}val/images/val_0.JPEG has no line in val/val_annotations.txt",
@@ -166,7 +183,10 @@ FAULTS = {
         rename(f"{P}train/{LEMON}/images/{LEMON}_0.JPEG", f"{P}train/{GOLDFISH}/images/{LEMON}_0.JPEG"),
         f"{P}train/{GOLDFISH}/images/{LEMON}_0.JPEG should be named {GOLDFISH}_NUMBER.JPEG",
     ),
-    "name missing": (edit(f"{P}words.txt", b"lemon", b""), f"{P}words.txt line 4 is not a class id, a tab and a name"),
+    "name missing": (
+        edit(f"{P}words.txt", b"lemon", b""),
+        f"{P}words.txt line 4 is not a class id, a tab and a name",
+    ),
     "words missing": (drop(f"{P}words.txt"), f"{P}words.txt is missing"),
 }
 
@@ -220,17 +240,35 @@ def test_skip_bad_counts_each_image(prepare: Prepare, members: Members) -> None:
 
 STRUCTURE = {
     "no wnids": (drop(f"{P}wnids.txt"), "{zip} is not the Tiny ImageNet archive: it holds no wnids.txt"),
-    "two wnids": (put("x/wnids.txt", b"n1\n"), "{zip} is not the Tiny ImageNet archive: it holds several wnids.txt ("),
-    "empty wnids": (put(f"{P}wnids.txt", b"\n\n"), "{zip}: {P}wnids.txt is damaged: it has to hold one class id a line"),
-    "repeated wnid": (edit(f"{P}wnids.txt", LEMON.encode(), GOLDFISH.encode()), "{zip}: {P}wnids.txt is damaged"),
+    "two wnids": (
+        put("x/wnids.txt", b"n1\n"),
+        "{zip} is not the Tiny ImageNet archive: it holds several wnids.txt (",
+    ),
+    "empty wnids": (
+        put(f"{P}wnids.txt", b"\n\n"),
+        "{zip}: {P}wnids.txt is damaged: it has to hold one class id a line",
+    ),
+    "repeated wnid": (
+        edit(f"{P}wnids.txt", LEMON.encode(), GOLDFISH.encode()),
+        "{zip}: {P}wnids.txt is damaged",
+    ),
     "class without images": (
         put(f"{P}wnids.txt", f"{GOLDFISH}\n{SALAMANDER}\n{LEMON}\nn00001740\n".encode()),
         "{zip}: {P}train/n00001740/images holds no images of the class id n00001740",
     ),
-    "path traversal": (put("../../evil.JPEG", b"x"), "{zip}: the member '../../evil.JPEG' leads out of the archive"),
+    "path traversal": (
+        put("../../evil.JPEG", b"x"),
+        "{zip}: the member '../../evil.JPEG' leads out of the archive",
+    ),
     "absolute path": (put("/etc/passwd", b"x"), "{zip}: the member '/etc/passwd' leads out of the archive"),
-    "windows path": (put("C:\\evil.JPEG", b"x"), "{zip}: the member 'C:\\\\evil.JPEG' leads out of the archive"),
-    "windows parent": (put("a\\..\\..\\b", b"x"), "{zip}: the member 'a\\\\..\\\\..\\\\b' leads out of the archive"),
+    "windows path": (
+        put("C:\\evil.JPEG", b"x"),
+        "{zip}: the member 'C:\\\\evil.JPEG' leads out of the archive",
+    ),
+    "windows parent": (
+        put("a\\..\\..\\b", b"x"),
+        "{zip}: the member 'a\\\\..\\\\..\\\\b' leads out of the archive",
+    ),
 }
 
 
@@ -281,7 +319,9 @@ def test_a_png_that_calls_itself_jpeg(prepare: Prepare, members: Members, sample
         prepare()
 
 
-def test_a_flipped_byte_is_noticed_by_the_checksum(archive: Archive, members: Members, tmp_path: Path) -> None:
+def test_a_flipped_byte_is_noticed_by_the_checksum(
+    archive: Archive, members: Members, tmp_path: Path
+) -> None:
     path = archive()
     content = bytearray(path.read_bytes())
     content[content.index(members[TRAIN]) + 500] ^= 4
@@ -327,12 +367,16 @@ def test_a_failed_prepare_keeps_the_data_set_that_was_there(
 
 
 def test_the_real_archive_in_part(tiny_imagenet_archive: Path, tmp_path: Path, samples) -> None:
-    """Five images of each class of the real archive, 1,000 of val and all of test, against Pillow and the lists."""
+    """Five images of each class of the real archive, 1,000 of val and all of test, against Pillow."""
     chosen: Members = {}
     with zipfile.ZipFile(tiny_imagenet_archive) as real:
         for name in real.namelist():
             number = name.rpartition("_")[2].removesuffix(".JPEG")
-            if name.endswith(".txt") or not number.isdecimal() or int(number) < (5 if "/train/" in name else 1000):
+            if (
+                name.endswith(".txt")
+                or not number.isdecimal()
+                or int(number) < (5 if "/train/" in name else 1000)
+            ):
                 chosen[name] = real.read(name)
     for name in chosen:
         if name.endswith(("_boxes.txt", "_annotations.txt")):

@@ -89,6 +89,7 @@ def test_counting_by_hand_and_leaving_the_model_alone() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     macs = 4 * 8 * 27 + 4 * 8 * 18 + 32 * 5
     assert multiply_accumulates(model, 4) == macs
+    assert all(module.training for module in model.modules())
     assert multiply_accumulates(model.eval(), (4, 4)) == macs
     assert multiply_accumulates(model.to(torch.bfloat16), 4) == macs
     assert not model.training

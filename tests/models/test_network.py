@@ -103,6 +103,7 @@ def test_export_keeps_logits_and_masks_for_any_batch(trained: WithMasks) -> None
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("trained", ["resattn_mini"], indirect=True)
 def test_tracing_keeps_logits_and_masks(trained: WithMasks) -> None:
     images = torch.rand(2, 3, 32, 32)
     with warnings.catch_warnings():

@@ -9,7 +9,9 @@ from resattn.training.recipe import SHIPPED, Optimization, Recipe, find_recipe, 
 
 
 def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
-    recipe = Recipe(data="mine", model="resattn_small", epochs=2.5, model_options={"drop_rate": 0.1, "learning": "naive"})
+    recipe = Recipe(
+        data="mine", model="resattn_small", epochs=2.5, model_options={"drop_rate": 0.1, "learning": "naive"}
+    )
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.to_yaml())
     assert Recipe.from_yaml(path) == recipe
@@ -21,7 +23,9 @@ def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
     steps=st.none() | st.integers(1, 10**9),
     name=st.text(min_size=1, max_size=20),
 )
-def test_any_valid_values_survive_yaml(lr: float, seed: int, steps: int | None, name: str, tmp_path_factory) -> None:
+def test_any_valid_values_survive_yaml(
+    lr: float, seed: int, steps: int | None, name: str, tmp_path_factory
+) -> None:
     recipe = Recipe(data=name, seed=seed, steps=steps, optimization=Optimization(lr=lr))
     path = tmp_path_factory.mktemp("yaml") / "recipe.yaml"
     path.write_text(recipe.to_yaml(), encoding="utf-8")
@@ -33,11 +37,19 @@ def test_any_valid_values_survive_yaml(lr: float, seed: int, steps: int | None, 
     [
         ("modle: x", "unknown field modle", "did you mean model?"),
         ("optimization: {lrr: 1}", "unknown field optimization.lrr", "did you mean optimization.lr?"),
-        ("optimization: 3", "optimization is 3, not a group of fields", "indent its fields under `optimization:`"),
+        (
+            "optimization: 3",
+            "optimization is 3, not a group of fields",
+            "indent its fields under `optimization:`",
+        ),
         ("batch_size: many", "batch_size is 'many'", "batch_size takes a whole number"),
         ("batch_size: true", "batch_size is True", "batch_size takes a whole number"),
         ("batch_size: 0", "recipe field batch_size is 0", "batch_size lies between 1 and"),
-        ("optimization: {optimizer: adam}", "optimization.optimizer is 'adam'", "takes one of sgd, adamw, muon"),
+        (
+            "optimization: {optimizer: adam}",
+            "optimization.optimizer is 'adam'",
+            "takes one of sgd, adamw, muon",
+        ),
         ("time: soon", "'soon' is no duration", "write it like 90s, 20m or 1h30m"),
         ("model_options: {a: [1]}", "model_options is {'a': [1]}", "takes a mapping of names to values"),
         ("- data", "holds no fields", "write one field a line"),

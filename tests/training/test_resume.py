@@ -40,7 +40,10 @@ def recipe_of(data: str, **changes: object) -> Recipe:
 
 
 def rows_without_seconds(folder: RunFolder) -> list[dict[str, str]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in read_rows(folder.metrics_file)]
+    return [
+        {name: value for name, value in row.items() if name != "seconds"}
+        for row in read_rows(folder.metrics_file)
+    ]
 
 
 def assert_same_end(first: RunFolder, second: RunFolder) -> None:
@@ -67,7 +70,9 @@ def test_killed_at_any_moment_and_resumed_is_bit_identical(
     for moment in ("step", "checkpoint", "validation"):
         killed = RunFolder(tmp_path / moment)
         process = subprocess.run(
-            [sys.executable, str(SCRIPT), str(recipe_file), str(killed.path), moment], capture_output=True, text=True
+            [sys.executable, str(SCRIPT), str(recipe_file), str(killed.path), moment],
+            capture_output=True,
+            text=True,
         )
         assert process.returncode == -signal.SIGKILL, process.stderr
         assert not killed.weights_file.exists()

@@ -66,7 +66,9 @@ def test_two_runs_of_one_recipe_are_one_run(dots: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_every_optimizer_lowers_the_loss(dots: str, tmp_path: Path, optimizer) -> None:
     lr = {"sgd": 0.1, "adamw": 0.003, "muon": 0.02}[optimizer]
-    recipe = SHORT.replace(optimization=Optimization(optimizer=optimizer, lr=lr, momentum=0.9, weight_decay=1e-4))
+    recipe = SHORT.replace(
+        optimization=Optimization(optimizer=optimizer, lr=lr, momentum=0.9, weight_decay=1e-4)
+    )
     folder = RunFolder(tmp_path / "run")
     train(recipe, folder)
     losses = read_history(folder.metrics_file)["train_loss"]

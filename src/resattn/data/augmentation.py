@@ -45,8 +45,9 @@ def flips(augmentation: Augmentation, indices: np.ndarray, epochs: np.ndarray, s
         return np.zeros(len(indices), dtype=bool)
     coin = _coin(indices.astype(np.uint64), np.uint64(seed))
     if augmentation.flip == "alternating":
-        return (coin + epochs) % 2 == 1
-    return _coin(indices.astype(np.uint64) + (epochs.astype(np.uint64) << np.uint64(32)), np.uint64(seed)) == 1
+        return np.asarray((coin + epochs) % 2 == 1)
+    seen = indices.astype(np.uint64) + (epochs.astype(np.uint64) << np.uint64(32))
+    return np.asarray(_coin(seen, np.uint64(seed)) == 1)
 
 
 def _coin(numbers: np.ndarray, seed: np.uint64) -> np.ndarray:

@@ -101,7 +101,9 @@ class TrainingBatches:
     def batch(self, number: int) -> Batch:
         """Batch `number` of the run, for this rank."""
         rng = np.random.default_rng([self.seed, number, self.rank])
-        positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[self.rank :: self.world]
+        positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[
+            self.rank :: self.world
+        ]
         epochs, slots = np.divmod(positions, len(self.split.images))
         indices = np.empty_like(slots)
         for epoch in np.unique(epochs):
@@ -119,7 +121,9 @@ class TrainingBatches:
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
             self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
-            self._orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.images))
+            self._orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(
+                len(self.split.images)
+            )
         return self._orders[epoch]
 
 

@@ -62,6 +62,27 @@ def decode_rgb(
         raise BadImageError(_reason(data, error)) from error
 
 
+def turn_upright(image: Image.Image) -> None:
+    """Apply the orientation in the image's EXIF, in place; EXIF that cannot be parsed says nothing."""
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB, as `decode_rgb` says; raises BadImageError for float pixels."""
+    if image.mode == "F":
+        raise BadImageError("has floating-point pixels, whose range is not stated; save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.clip(np.asarray(image), 0, 65535)
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode != "P" and not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    white.alpha_composite(rgba)
+    return white.convert("RGB")
+
+
 def fit_square(image: Image.Image, size: int) -> Image.Image:
     """Scale the short side to `size` pixels and keep the centre square (antialiased, Lanczos)."""
     side = min(image.size)
@@ -126,25 +147,6 @@ def _accepted(formats: tuple[str, ...] | None) -> tuple[str, ...]:
         return formats
     Image.init()
     return tuple(name for name in Image.OPEN if name not in _REFUSED_FORMATS)
-
-
-def turn_upright(image: Image.Image) -> None:
-    with suppress(Exception):  # EXIF that cannot be parsed says nothing about the orientation
-        ImageOps.exif_transpose(image, in_place=True)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise BadImageError("has floating-point pixels, whose range is not stated; save it with 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.clip(np.asarray(image), 0, 65535)
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode != "P" and not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    white.alpha_composite(rgba)
-    return white.convert("RGB")
 
 
 def _reason(data: bytes, error: Exception) -> str:

@@ -220,7 +220,7 @@ class PackedWriter:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise ResattnError(
-                f"{self._folder}: the disk has {free / 1e9:.2f} GB free, this takes {needed / 1e9:.2f} GB",
+                f"{self._folder}: the disk has {free / 1e6:,.0f} MB free, this takes {needed / 1e6:,.0f} MB",
                 make_room(self._folder),
             )
 

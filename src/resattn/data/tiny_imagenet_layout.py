@@ -70,13 +70,13 @@ def read_layout(archive: ZipArchive, faults: Faults, *, mend: str) -> Layout:
 class _Reader:
     def __init__(self, archive: ZipArchive, faults: Faults, mend: str) -> None:
         self.archive, self.faults, self.mend = archive, faults, mend
+        self.unreadable: set[str] = set()
         self.prefix = self._prefix()
         self.class_ids = self._class_ids()
         self.label = {identity: label for label, identity in enumerate(self.class_ids)}
         self.images: dict[str, dict[str, str]] = {"val": {}, "test": {}}
         self.train: dict[str, dict[str, str]] = {}
         self.unread: list[str] = []
-        self.unreadable: set[str] = set()
         self._sort_members()
 
     def layout(self) -> Layout:
@@ -226,15 +226,10 @@ class _Reader:
         """The lines of a text member, split at tabs; an unreadable or absent one is a single fault."""
         where = self._where(name)
         try:
-            if not self._has(name):
-                raise BadMemberError("is missing")
-            if self.prefix + name in self.archive.repeated:
-                raise BadMemberError("is in the archive more than once")
-            text = self.archive.read(self.prefix + name).decode("utf-8")
-        except (BadMemberError, UnicodeDecodeError) as error:
-            self.faults.found(
-                where, str(error) if isinstance(error, BadMemberError) else f"is not UTF-8 ({error})"
-            )
+            text = self._text(name)
+        except BadMemberError as error:
+            self.unreadable.add(name)
+            self.faults.found(where, str(error))
             return []
         lines = enumerate(text.split("\n"), start=1)
         return [
@@ -243,8 +238,16 @@ class _Reader:
             if line.strip()
         ]
 
-    def _has(self, name: str) -> bool:
-        return self.prefix + name in self.archive.members
+    def _text(self, name: str) -> str:
+        member = self.prefix + name
+        if member not in self.archive.members:
+            raise BadMemberError("is missing")
+        if member in self.archive.repeated:
+            raise BadMemberError("is in the archive more than once")
+        try:
+            return self.archive.read(member).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadMemberError(f"is not UTF-8 ({error})") from error
 
     def _where(self, name: str) -> str:
         return f"{self.archive.path}: {self.prefix}{name}"

@@ -21,7 +21,6 @@ from torchmetrics.classification import (
 from resattn import figures
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
-from resattn.evaluation.files import atomic_file, disk_errors
 from resattn.evaluation.inference import (
     Flip,
     average_with_mirrored,
@@ -34,6 +33,7 @@ from resattn.evaluation.inference import (
     row_batches,
     running,
 )
+from resattn.files import whole_text_file
 from resattn.hardware import Execution, reference_execution
 
 CALIBRATION_BINS = 15
@@ -231,7 +231,7 @@ def write_results(result: ClassificationResult, directory: Path) -> None:
 
     Missing folders are made. Raises ResattnError where the folder cannot be written.
     """
-    with atomic_file(directory / "per_class.csv") as file:
+    with whole_text_file(directory / "per_class.csv") as file:
         _write_table(csv.writer(file, lineterminator="\n"), result.per_class)
     drawing = figures.confusion_matrix(
         result.confusion,
@@ -239,9 +239,8 @@ def write_results(result: ClassificationResult, directory: Path) -> None:
         title=f"{result.model} on {result.data} {result.split}",
         subtitle=f"{result.images:,} images, top-1 {result.top1:.1%}, top-5 {result.top5:.1%}",
     )
-    with disk_errors(directory / "confusion.png"):
-        figures.save(drawing, directory / "confusion.png")
-    with atomic_file(directory / "results.json") as file:
+    figures.save(drawing, directory / "confusion.png")
+    with whole_text_file(directory / "results.json") as file:
         file.write(json.dumps(result.to_json(), indent=2) + "\n")
 
 

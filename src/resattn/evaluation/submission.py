@@ -9,7 +9,6 @@ from torch import nn
 
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
-from resattn.evaluation.files import atomic_file
 from resattn.evaluation.inference import (
     Flip,
     average_with_mirrored,
@@ -20,6 +19,7 @@ from resattn.evaluation.inference import (
     row_batches,
     running,
 )
+from resattn.files import whole_text_file
 from resattn.hardware import Execution, reference_execution
 
 
@@ -60,7 +60,7 @@ def write_submission(
 
 def _write(path: Path, split: PackedSplit, predicted: npt.NDArray[np.int64]) -> None:
     order = sorted(range(len(predicted)), key=lambda row: natural_order(split.file_names[row]))
-    with atomic_file(path) as file:
+    with whole_text_file(path) as file:
         for row in order:
             file.write(f"{split.file_names[row]} {split.class_ids[predicted[row]]}\n")
 

@@ -1,6 +1,5 @@
 """What all figures share: colours, letters, the head above the drawing, and how they are written to files."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import numpy.typing as npt
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from resattn.files import whole_file
 
 Series = npt.NDArray[np.floating[Any]]
 
@@ -63,23 +64,17 @@ def headed_figure(width: float, height: float, title: str, subtitle: str) -> Fig
 def save(figure: Figure, path: Path, *, dpi: int = 150) -> None:
     """Write `figure` as PNG, SVG or PDF by the suffix of `path`, whole or not at all.
 
-    Equal figures give equal bytes. Missing folders are made. Raises ValueError for another suffix and OSError
-    where the disk refuses.
+    Equal figures give equal bytes. Missing folders are made. Raises ValueError for another suffix and
+    ResattnError where the disk refuses.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg", "pdf"):
         raise ValueError(f"{path.name}: figures are written as .png, .svg or .pdf")
     dateless = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with mpl.rc_context(STYLE), warnings.catch_warnings():
-            # A box in place of a letter that no font has is better than no figure.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure.savefig(temporary, format=kind, dpi=dpi, metadata=dateless, facecolor="white")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A box in place of a letter that no font has is better than no figure.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(temporary, format=kind, dpi=dpi, metadata=dateless, facecolor="white")
 
 
 def short_name(name: str, width: int = 22) -> str:

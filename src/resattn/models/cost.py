@@ -25,9 +25,14 @@ def multiply_accumulates(model: nn.Module, size: int | tuple[int, int]) -> int:
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
     first = next(parameter for parameter in model.parameters() if parameter.dim() == 4)
-    # Two images, because in training mode batch normalisation refuses one value per channel.
-    images = torch.empty(2, first.shape[1], height, width, dtype=first.dtype, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        functional_call(model, on_meta, (images,))
+    images = torch.empty(1, first.shape[1], height, width, dtype=first.dtype, device="meta")
+    training = [module for module in model.modules() if module.training]
+    model.eval()  # in training mode batch normalisation refuses one value per channel
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            functional_call(model, on_meta, (images,))
+    finally:
+        for module in training:
+            module.training = True
     # The counter counts a multiplication and an addition as two.
-    return int(counter.get_total_flops()) // (2 * len(images))
+    return int(counter.get_total_flops()) // 2

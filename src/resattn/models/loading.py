@@ -26,14 +26,17 @@ def load(source: str | Path) -> ResidualAttentionNetwork:
                 f"the run in {path} is not finished: it has no {WEIGHTS_NAME}",
                 f"go on with `resattn train --resume --run-dir {path}`",
             )
-        raise ResattnError(f"{path} holds no run (no {WEIGHTS_NAME})", "name a run folder, a weights file or a model")
+        raise ResattnError(
+            f"{path} holds no run (no {WEIGHTS_NAME})", "name a run folder, a weights file or a model"
+        )
     if path.is_file():
         return load_weights(path).eval()
     if str(source) in list_variants():
         network = create_model(str(source))
         if not network.pretrained_cfg.get("file"):
             raise ResattnError(
-                f"no weights ship for {source}", f"train it with `resattn train --model {source}` and name the run"
+                f"no weights ship for {source}",
+                f"train it with `resattn train --model {source}` and name the run",
             )
         return create_model(str(source), pretrained=True).eval()
     raise ResattnError(

@@ -8,8 +8,6 @@ file is refused, not used. Equal networks and metadata make equal files, byte fo
 """
 
 import hashlib
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resattn.errors import ResattnError
+from resattn.files import whole_file
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.registry import create_model
 from resattn.models.weights_metadata import complete_metadata, metadata_from_json, metadata_to_json
@@ -59,14 +58,16 @@ def save_weights(path: Path | str, network: ResidualAttentionNetwork, *, metadat
     # One entry only: safetensors writes several in an order that differs from run to run.
     header = {"resattn": metadata_to_json(path, {**document, "sha256": digest})}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as temporary:
+        with whole_file(path) as temporary:
+            temporary.touch()
+            permissions = temporary.stat().st_mode
             save_file(tensors, temporary, header)
+            temporary.chmod(permissions)  # safetensors makes files that only their owner can read
             with safe_open(temporary, framework="pt"):  # refuses a header too large to be read again
                 pass
-    except (OSError, SafetensorError) as error:
+    except SafetensorError as error:
         raise ResattnError(
-            f"{path} could not be written: {error}", "make room or choose another place; nothing was changed"
+            f"cannot write {path}: {error}", "make room there, or choose another place"
         ) from error
 
 
@@ -215,19 +216,3 @@ def _refuse_pickle(path: Path) -> None:
             f"{path} is a pickle (a PyTorch checkpoint): it could run code, and is never loaded",
             "take weights.safetensors of the run folder",
         )
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there replaces `path` at the end, or is removed."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.touch()
-        permissions = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(permissions)  # safetensors makes files that only their owner can read
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

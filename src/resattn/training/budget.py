@@ -28,7 +28,9 @@ class Budget:
     step_seconds: dict[int, float]
 
     def __str__(self) -> str:
-        speeds = ", ".join(f"{1000 * seconds:.0f} ms at {size} px" for size, seconds in self.step_seconds.items())
+        speeds = ", ".join(
+            f"{1000 * seconds:.0f} ms at {size} px" for size, seconds in self.step_seconds.items()
+        )
         return f"{self.steps:,} steps fit ({speeds})"
 
 
@@ -38,7 +40,9 @@ def steps_for_epochs(recipe: Recipe, images: int) -> int:
     return math.ceil(recipe.epochs * images / (recipe.batch_size * recipe.optimization.accumulate))
 
 
-def measure_budget(network: nn.Module, recipe: Recipe, batches: TrainingBatches, execution: Execution) -> Budget:
+def measure_budget(
+    network: nn.Module, recipe: Recipe, batches: TrainingBatches, execution: Execution
+) -> Budget:
     """Time a few real steps at each image size of the run and see how many fit into `recipe.time`.
 
     `batches` must be a run of `PROBES` batches; `network` is copied, not trained. A warm-up step at each size is not
@@ -46,7 +50,9 @@ def measure_budget(network: nn.Module, recipe: Recipe, batches: TrainingBatches,
     """
     assert recipe.time is not None
     sizes = Counter(batches.size(number) for number in range(PROBES))
-    firsts = {size: next(number for number in range(PROBES) if batches.size(number) == size) for size in sizes}
+    firsts = {
+        size: next(number for number in range(PROBES) if batches.size(number) == size) for size in sizes
+    }
     probe = copy.deepcopy(network).train()
     optimizer = make_optimizer(probe, recipe.optimization)
     timings: dict[int, list[float]] = {size: [] for size in sizes}
@@ -61,7 +67,7 @@ def measure_budget(network: nn.Module, recipe: Recipe, batches: TrainingBatches,
         )
         loss, _ = training_loss(probe, moved, execution, recipe.label_smoothing)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         loss.item()
         if repeat:

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there, and the newest one that can be read."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from resattn.errors import ResattnError
+from resattn.files import whole_file
 
 KEPT = 2
 
@@ -17,20 +17,15 @@ KEPT = 2
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the final name, flushes to the disk, then renames."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`; ResattnError, and nothing left behind, where the disk refuses."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+            try:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise ResattnError(f"checkpoint {target} cannot be written: {error}", "free disk space, then resume") from error
+            except RuntimeError as error:  # how torch tells of a disk that is full
+                raise ResattnError(
+                    f"cannot write checkpoint {path}: {error}", "make room there, then resume"
+                ) from error
 
 
 class Checkpoints(pl.Callback):

@@ -59,7 +59,7 @@ class History(pl.Callback):
         self._loss, self._accuracy = state_dict["loss"], state_dict["accuracy"]
         self._batches = state_dict["batches"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the file, or cut it back to the step resumed from."""
         rows = [row for row in read_rows(self.path) if int(row["step"]) <= trainer.global_step]
         with self.path.open("w", newline="") as file:
@@ -69,7 +69,12 @@ class History(pl.Callback):
         self._clock = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int  # noqa: ARG002
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Count the batch, and write a row where one is due."""
         now = time.monotonic()

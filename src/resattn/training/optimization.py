@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from timm.optim import Muon
+from timm.optim.muon import Muon
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 

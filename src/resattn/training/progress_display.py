@@ -38,10 +38,14 @@ class ProgressDisplay(pl.Callback):
                 TimeRemainingColumn(),
             )
             self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
-            self._task = self._progress.add_task("training", total=self.steps, completed=trainer.global_step, status="")
+            self._task = self._progress.add_task(
+                "training", total=self.steps, completed=trainer.global_step, status=""
+            )
             self._progress.start()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Move on by one batch."""
         now = time.monotonic()
         speed = len(batch.labels) * trainer.world_size / max(now - self._clock, 1e-9)

@@ -101,7 +101,9 @@ def parse_duration(text: str) -> float:
     """Seconds in "90s", "20m", "1h30m" or "2.5h"; ResattnError for anything else."""
     matched = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text.strip())
     try:
-        hours, minutes, seconds = (float(part or 0) for part in matched.groups()) if matched else (0.0, 0.0, 0.0)
+        hours, minutes, seconds = (
+            (float(part or 0) for part in matched.groups()) if matched else (0.0, 0.0, 0.0)
+        )
     except ValueError:
         hours = minutes = seconds = 0.0
     total = 3600 * hours + 60 * minutes + seconds
@@ -127,9 +129,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ResattnError(f"recipe {path} cannot be read: {error.strerror}", "check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ResattnError(f"recipe {path} is no valid YAML: {error}", "mend the file, or start from a run's recipe.yaml") from error
+        raise ResattnError(
+            f"recipe {path} is no valid YAML: {error}", "mend the file, or start from a run's recipe.yaml"
+        ) from error
     if not isinstance(content, dict):
-        raise ResattnError(f"recipe {path} holds no fields", "write one field a line, such as `model: resattn_mini`")
+        raise ResattnError(
+            f"recipe {path} holds no fields", "write one field a line, such as `model: resattn_mini`"
+        )
     return content
 
 
@@ -152,10 +158,16 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, dict):
             return _build(hint, value, source, f"{name}.")
-        raise ResattnError(f"{source}: {name} is {value!r}, not a group of fields", f"indent its fields under `{name}:`")
+        raise ResattnError(
+            f"{source}: {name} is {value!r}, not a group of fields", f"indent its fields under `{name}:`"
+        )
     if not _fits(hint, value):
         raise ResattnError(f"{source}: {name} is {value!r}", f"{name} takes {_describe(hint)}")
-    return float(value) if isinstance(value, int) and float in _alternatives(hint) and int not in _alternatives(hint) else value
+    return (
+        float(value)
+        if isinstance(value, int) and float in _alternatives(hint) and int not in _alternatives(hint)
+        else value
+    )
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -170,7 +182,8 @@ def _fits(hint: Any, value: Any) -> bool:
             fits = value in typing.get_args(option)
         elif typing.get_origin(option) is dict:
             fits = isinstance(value, dict) and all(
-                isinstance(key, str) and isinstance(entry, bool | int | float | str) for key, entry in value.items()
+                isinstance(key, str) and isinstance(entry, bool | int | float | str)
+                for key, entry in value.items()
             )
         elif option is float:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
@@ -182,7 +195,13 @@ def _fits(hint: Any, value: Any) -> bool:
 
 
 def _describe(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "null"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        types.NoneType: "null",
+    }
     words = []
     for option in _alternatives(hint):
         if typing.get_origin(option) is Literal:
@@ -219,13 +238,14 @@ def _check_ranges(recipe: Recipe) -> None:
     for name, (value, low, high) in limits.items():
         if value is not None and not low <= value <= high:
             raise ResattnError(f"recipe field {name} is {value}", f"{name} lies between {low:g} and {high:g}")
-    for name, choices, value in (
+    choosable: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("optimization.optimizer", ("sgd", "adamw", "muon"), optimization.optimizer),
         ("optimization.schedule", ("linear", "cosine", "constant"), optimization.schedule),
         ("augmentation.flip", ("none", "random", "alternating"), augmentation.flip),
         ("precision", ("auto", "fp32", "bf16"), recipe.precision),
-    ):
-        if value not in choices:
-            raise ResattnError(f"recipe field {name} is {value!r}", f"{name} is one of {', '.join(choices)}")
+    )
+    for name, choices, chosen in choosable:
+        if chosen not in choices:
+            raise ResattnError(f"recipe field {name} is {chosen!r}", f"{name} is one of {', '.join(choices)}")
     if recipe.time is not None:
         parse_duration(recipe.time)

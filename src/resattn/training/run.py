@@ -5,13 +5,11 @@ import math
 import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
-from torch import nn
 
 from resattn import figures
 from resattn.data.batches import EvaluationBatches, TrainingBatches
@@ -70,7 +68,9 @@ class Job:
         )
 
 
-def train(recipe: Recipe, folder: RunFolder, *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> ClassificationResult:
+def train(
+    recipe: Recipe, folder: RunFolder, *, checkpoint_seconds: float = CHECKPOINT_SECONDS
+) -> ClassificationResult:
     """Train by `recipe` in a new run folder, evaluate the averaged weights on the validation split, draw figures.
 
     Raises ResattnError for a folder that holds a run, data or a model that is not there, and a loss that is not
@@ -78,7 +78,8 @@ def train(recipe: Recipe, folder: RunFolder, *, checkpoint_seconds: float = CHEC
     """
     if folder.recipe_file.exists():
         raise ResattnError(
-            f"{folder.path} holds a run already", f"go on with `{folder.resume_command}`, or choose another --run-dir"
+            f"{folder.path} holds a run already",
+            f"go on with `{folder.resume_command}`, or choose another --run-dir",
         )
     job = _resolve(recipe, folder)
     folder.start(job.recipe, job.execution)
@@ -107,9 +108,12 @@ def _resolve(recipe: Recipe, folder: RunFolder) -> Job:
         )
     execution = choose_execution(recipe.precision)
     torch.manual_seed(recipe.seed)
-    network = create_model(recipe.model, num_classes=len(train_split.class_ids), **recipe.model_options)
+    options: dict[str, Any] = dict(recipe.model_options)
+    network = create_model(recipe.model, num_classes=len(train_split.class_ids), **options)
     network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
-    job = Job(folder, recipe.replace(precision=execution.precision), execution, train_split, val_split, network)
+    job = Job(
+        folder, recipe.replace(precision=execution.precision), execution, train_split, val_split, network
+    )
     _say(f"{recipe.model} on {recipe.data}: {len(train_split.images):,} training images, {execution.device}")
     _say(f"precision {execution.precision}: {execution.reason}")
     if recipe.steps is not None:
@@ -143,7 +147,10 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
     # One more than an even share, so that the last validation is the final evaluation and not done twice.
     validate_every = (steps // recipe.validations + 1) * accumulate
     checkpoints = Checkpoints(
-        job.folder.checkpoints, seconds=checkpoint_seconds, validate_every=validate_every, accumulate=accumulate
+        job.folder.checkpoints,
+        seconds=checkpoint_seconds,
+        validate_every=validate_every,
+        accumulate=accumulate,
     )
     history = History(
         job.folder.metrics_file, every=max(1, batches // ROWS_PER_RUN), train_images=len(job.train.images)
@@ -152,7 +159,12 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
     if recipe.averaging > 0:
         decay = 1 - 1 / max(1.0, recipe.averaging * steps)
         callbacks.append(EMAWeightAveraging(decay=decay, update_starting_at_step=0))
-    callbacks += [history, ProgressDisplay(history, steps=steps), checkpoints, StopOnSignal(signals, checkpoints)]
+    callbacks += [
+        history,
+        ProgressDisplay(history, steps=steps),
+        checkpoints,
+        StopOnSignal(signals, checkpoints),
+    ]
     checkpoint, notes = newest_readable(job.folder.checkpoints)
     for note in notes:
         _say(note)
@@ -205,10 +217,14 @@ def _finish(job: Job) -> ClassificationResult:
         _append_final_row(job, result)
         rows = read_history(job.folder.metrics_file)
     title = f"{job.recipe.model} on {job.recipe.data}"
-    subtitle = f"{job.steps:,} steps of {job.recipe.batch_size}, seed {job.recipe.seed}: top-1 {result.top1:.2%}"
+    subtitle = (
+        f"{job.steps:,} steps of {job.recipe.batch_size}, seed {job.recipe.seed}: top-1 {result.top1:.2%}"
+    )
     curves = figures.learning_curves(rows, title=title, subtitle=subtitle)
     figures.save(curves, job.folder.path / "learning_curves.png")
-    sheet = examples_sheet(network, job.val, title=title, subtitle=f"{result.split} images and where the masks look")
+    sheet = examples_sheet(
+        network, job.val, title=title, subtitle=f"{result.split} images and where the masks look"
+    )
     figures.save(sheet, job.folder.path / "predictions.png")
     write_results(result, job.folder.path)
     return result

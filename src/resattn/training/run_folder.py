@@ -1,7 +1,6 @@
 """The run folder: where each file of a run lies, and the run's own record of what made it."""
 
 import json
-import os
 import platform
 import re
 import subprocess
@@ -11,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from resattn.errors import ResattnError
+from resattn.files import whole_text_file
 from resattn.hardware import Execution
 from resattn.training.recipe import Recipe
 
@@ -62,19 +62,20 @@ class RunFolder:
         """Write the resolved recipe and the environment; ResattnError where a run lies here already."""
         if self.recipe_file.exists():
             raise ResattnError(
-                f"{self.path} holds a run already", f"go on with `{self.resume_command}`, or choose another --run-dir"
+                f"{self.path} holds a run already",
+                f"go on with `{self.resume_command}`, or choose another --run-dir",
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.environment_file.write_text(json.dumps(environment(execution), indent=2) + "\n")
-            write_atomically(self.recipe_file, recipe.to_yaml())
-        except OSError as error:
-            raise ResattnError(f"{self.path} cannot be written: {error.strerror}", "choose another --run-dir") from error
+        with whole_text_file(self.environment_file) as file:
+            file.write(json.dumps(environment(execution), indent=2) + "\n")
+        with whole_text_file(self.recipe_file) as file:
+            file.write(recipe.to_yaml())
 
     def recipe(self) -> Recipe:
         """The recipe of the run that lies here; ResattnError where there is none."""
         if not self.recipe_file.is_file():
-            raise ResattnError(f"{self.path} holds no run (no recipe.yaml)", "start one with `resattn train --run-dir`")
+            raise ResattnError(
+                f"{self.path} holds no run (no recipe.yaml)", "start one with `resattn train --run-dir`"
+            )
         return Recipe.from_yaml(self.recipe_file)
 
 
@@ -96,22 +97,15 @@ def latest_unfinished(*, parent: Path = Path("runs")) -> RunFolder:
     return max(open_runs, key=lambda run: max(path.stat().st_mtime for path in run.path.iterdir()))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that it is whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def environment(execution: Execution) -> dict[str, object]:
     """What a result depends on beside its recipe."""
     import torch
 
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in RECORDED_PACKAGES},
+        },
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
@@ -134,9 +128,15 @@ def _commit() -> str | None:
     """The git commit of the source this runs from, with a plus where files were changed; None when installed."""
     source = Path(__file__).parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True
+        )
         status = subprocess.run(
-            ["git", "status", "--porcelain", "--", source.parent], cwd=source, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--", source.parent],
+            cwd=source,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

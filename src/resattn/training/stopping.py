@@ -48,7 +48,7 @@ class StopSignals:
         for signum in SIGNALS:
             signal.signal(signum, self._on_signal)
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         insisted = self.requested is not None
         self.requested = signum
         if insisted or not self.deferred:

@@ -52,7 +52,7 @@ class Classification(pl.LightningModule):
         }
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the validation's figures."""
         images, labels = batch
         with self.execution.autocast():

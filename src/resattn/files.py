@@ -1,0 +1,42 @@
+"""Files that are there whole or not at all, and failures to write them told in words."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from resattn.errors import ResattnError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what is written there takes its place at the end, or vanishes.
+
+    Missing folders are made; the contents are on the disk before the name is. Raises ResattnError, naming `path`, where
+    the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResattnError(
+            f"cannot write {path}: {reason}", "make room there, or choose another place"
+        ) from error
+
+
+@contextmanager
+def whole_text_file(path: Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file that takes the place of `path` when the block ends; see `whole_file`."""
+    # File names that are no valid Unicode hold lone surrogates; they leave as the bytes they were.
+    with whole_file(path) as temporary:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
