@@ -1,8 +1,12 @@
 """Fixtures every test may use: a home of its own, and the real archive where this checkout has one."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# As the `resattn` command does, before torch is loaded: tests share the machine too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

@@ -100,13 +100,13 @@ def test_options_have_the_last_word_over_a_recipe(
     )
     done = resattn(
         "train", "--recipe", recipe, "--optimization.lr", "0.002", "--model-options.drop_rate", "0.5",
-        "--run-dir", tmp_path / "run",
+        "--model-options.mask_width", "16", "--run-dir", tmp_path / "run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     resolved = RunFolder(tmp_path / "run").recipe()
     assert (resolved.steps, resolved.batch_size) == (2, 8)
     assert (resolved.optimization.lr, resolved.optimization.optimizer) == (0.002, "adamw")
-    assert resolved.model_options == {"drop_rate": 0.5}
+    assert resolved.model_options == {"drop_rate": 0.5, "mask_width": 16}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_mistakes_are_answered_with_the_mend_and_no_traceback(
     run_dir: Path, tmp_path: Path, arguments: list[str], told: str
 ) -> None:
     done = resattn(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode in (1, 2)  # 2: no such option
     assert told in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()

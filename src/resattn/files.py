@@ -37,6 +37,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_text_file(path: Path) -> Iterator[TextIO]:
     """Open a UTF-8 text file that takes the place of `path` when the block ends; see `whole_file`."""
     # File names that are no valid Unicode hold lone surrogates; they leave as the bytes they were.
-    with whole_file(path) as temporary:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        yield file

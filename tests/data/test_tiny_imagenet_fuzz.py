@@ -4,6 +4,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,60 +100,53 @@ def official(samples: Any) -> Official:
     return Official(small.items())
 
 
-def zip_lines(archive: zipfile.ZipFile, name: str) -> list[list[str]]:
-    return [
-        line.split("\t")
-        for line in archive.read(name).decode().replace("\r\n", "\n").split("\n")
-        if line.strip()
-    ]
+class Read:
+    """The archive, read again by the shortest way: of members with the same name the first."""
+
+    def __init__(self, path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            self.content: dict[str, bytes] = {}
+            for member in archive.infolist():
+                with suppress(Exception):
+                    self.content.setdefault(member.filename, archive.read(member))
+        (lists,) = (name for name in self.content if name.split("/")[-1] == "wnids.txt")
+        self.prefix = lists.removesuffix("wnids.txt")
+        self.classes = sorted(row[0] for row in self.rows("wnids.txt"))
+
+    def rows(self, name: str) -> list[list[str]]:
+        lines = self.content.get(self.prefix + name, b"").decode("utf-8", "replace").split("\n")
+        return [line.rstrip("\r").split("\t") for line in lines if line.strip()]
+
+    def annotations(self, split: str) -> dict[str, list[str]]:
+        files = {
+            "train": [f"train/{identity}/{identity}_boxes.txt" for identity in self.classes],
+            "val": ["val/val_annotations.txt"],
+            "test": [],
+        }
+        found: dict[str, list[str]] = {}
+        for row in (row for file in files[split] for row in self.rows(file)):
+            found.setdefault(row[0], row)
+        return found
 
 
 def check_against_archive(path: Path, root: Path, *, complete: bool) -> None:
-    """Compare what was packed with the archive, read again by the shortest way; `complete`: nothing was left out."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".JPEG")]
-        prefix = next(name for name in archive.namelist() if name.endswith("wnids.txt")).removesuffix(
-            "wnids.txt"
-        )
-        words = (
-            {row[0]: row[1].strip() for row in zip_lines(archive, f"{prefix}words.txt") if len(row) == 2}
-            if complete
-            else {}
-        )
-        classes = sorted(row[0] for row in zip_lines(archive, f"{prefix}wnids.txt"))
-        for split in available_splits("tiny-imagenet", root=root):
-            packed = open_split("tiny-imagenet", split, root=root)
-            assert list(packed.class_ids) == classes
-            assert not complete or list(packed.class_names) == [words[identity] for identity in classes]
-            if complete:
-                folder = f"{prefix}{split}/"
-                in_layout = [name for name in names if name.startswith(folder) and "/images/" in name]
-                assert len(packed.images) == len(in_layout)
-            rows = annotations(archive, prefix, split, classes)
-            for row, file_name in enumerate(packed.file_names):
-                label = packed.labels[row]
-                folder = f"train/{classes[label]}" if split == "train" else split
-                with Image.open(io.BytesIO(archive.read(f"{prefix}{folder}/images/{file_name}"))) as image:
-                    assert np.array_equal(packed.images[row], np.asarray(image.convert("RGB")))
-                check_annotation(packed, row, rows.get(file_name), complete=complete)
-
-
-def annotations(
-    archive: zipfile.ZipFile, prefix: str, split: str, classes: list[str]
-) -> dict[str, list[str]]:
-    if split == "test":
-        return {}
-    files = [f"train/{identity}/{identity}_boxes.txt" for identity in classes]
-    if split == "val":
-        files = ["val/val_annotations.txt"]
-    found: dict[str, list[str]] = {}
-    for file in files:
-        if f"{prefix}{file}" in archive.namelist():
-            content = archive.read(f"{prefix}{file}").decode("utf-8", "replace")
-            for line in content.split("\n"):
-                row = line.rstrip("\r").split("\t")
-                found.setdefault(row[0], row)
-    return found
+    """Compare what was packed with the archive; `complete`: nothing was left out."""
+    read = Read(path)
+    for split in available_splits("tiny-imagenet", root=root):
+        packed = open_split("tiny-imagenet", split, root=root)
+        assert list(packed.class_ids) == read.classes
+        if complete:
+            words = {row[0]: row[1].strip() for row in read.rows("words.txt")}
+            assert list(packed.class_names) == [words[identity] for identity in read.classes]
+            start = f"{read.prefix}{split}/"
+            there = [name for name in read.content if name.startswith(start) and "/images/" in name]
+            assert len(packed.images) == len(there)
+        annotations = read.annotations(split)
+        for row, file_name in enumerate(packed.file_names):
+            folder = f"train/{read.classes[packed.labels[row]]}" if split == "train" else split
+            with Image.open(io.BytesIO(read.content[f"{read.prefix}{folder}/images/{file_name}"])) as image:
+                assert np.array_equal(packed.images[row], np.asarray(image.convert("RGB")))
+            check_annotation(packed, row, annotations.get(file_name), complete=complete)
 
 
 def check_annotation(packed: Any, row: int, annotation: list[str] | None, *, complete: bool) -> None:

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100's official archives to packed data sets."""
 
 import shlex
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +42,7 @@ def prepare_cifar(
     they name (see `cifar_archive`). Raises ResattnError, leaving nothing half-made, where the archive is not
     the official layout, damaged or cut short; nothing can be skipped, since a batch is one file.
     """
+    started = time.monotonic()
     command = f"resattn prepare {name}"
     path = obtain(archive, download=download, source=source or OFFICIAL[name], command=command)
     cifar = read_cifar(path, name, mend=f"get the archive again with `{command} --download`")
@@ -48,7 +50,9 @@ def prepare_cifar(
     labels = [class_ids.index(identity) for identity in cifar.label_names]
     names = [identity.replace("_", " ") for identity in class_ids]
     again = f"{command} --archive {shlex.quote(str(path.absolute()))}"
-    with PackedWriter(name, class_ids=class_ids, class_names=names, command=again, root=root) as writer:
+    with PackedWriter(
+        name, class_ids=class_ids, class_names=names, command=again, root=root, started=started
+    ) as writer:
         for split in cifar.splits:
             _pack(writer, split, cifar, labels)
         return writer.finish(source=path.name, source_sha256=file_sha256(path), notes=_notes(cifar))

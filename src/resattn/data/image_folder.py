@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+import time
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,32 @@ def prepare_image_folder(
     Raises ResattnError, leaving nothing half-made, at the first file that is no whole image and where
     folders, sizes or names make no sense; with `skip_bad` bad files are left out and listed instead.
     """
+    started = time.monotonic()
+    _check_options(name, size, val_share)
+    mend = "remove or replace it" + ("" if skip_bad else ", or leave out what is bad with --skip-bad")
+    faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
+    layout = read_folder(path, faults, val_share=val_share, seed=seed)
+    command = f"resattn prepare folder {shlex.quote(str(path.absolute()))} --name {name} --size {size}"
+    source = hashlib.sha256()
+    with PackedWriter(
+        name,
+        class_ids=layout.class_ids,
+        class_names=layout.class_ids,
+        command=command,
+        root=root,
+        started=started,
+    ) as writer:
+        for split, files in layout.splits.items():
+            _pack(writer, split, files, size, faults, source, workers)
+        return writer.finish(
+            source=path.absolute().name,
+            source_sha256=source.hexdigest(),
+            notes=layout.notes,
+            skipped=faults.skipped,
+        )
+
+
+def _check_options(name: str, size: int, val_share: float) -> None:
     check_name(name)
     if name in RESERVED_NAMES:
         raise ResattnError(f"{name!r} is the name of a built-in data set", "choose another --name")
@@ -60,22 +87,6 @@ def prepare_image_folder(
     if not 0 <= val_share < 1:
         raise ResattnError(
             f"--val-share {val_share} is not a share of 0 to below 1", "for example --val-share 0.1"
-        )
-    mend = "remove or replace it" + ("" if skip_bad else ", or leave out what is bad with --skip-bad")
-    faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
-    layout = read_folder(path, faults, val_share=val_share, seed=seed)
-    command = f"resattn prepare folder {shlex.quote(str(path.absolute()))} --name {name} --size {size}"
-    source = hashlib.sha256()
-    with PackedWriter(
-        name, class_ids=layout.class_ids, class_names=layout.class_ids, command=command, root=root
-    ) as writer:
-        for split, files in layout.splits.items():
-            _pack(writer, split, files, size, faults, source, workers)
-        return writer.finish(
-            source=path.absolute().name,
-            source_sha256=source.hexdigest(),
-            notes=layout.notes,
-            skipped=faults.skipped,
         )
 
 

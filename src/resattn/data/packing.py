@@ -128,10 +128,10 @@ class SplitWriter:
 class PackedWriter:
     """Writes one packed data set under the data root; a context manager.
 
-    Nothing is visible before `finish`, which replaces an older data set of that name in one step. Leaving the
-    block without it (an exception, Ctrl-C) removes all that was written; what a killed process left is
-    removed by the next writer. `command` is the command line that prepares this data again. Raises
-    ResattnError where the disk is full or the folder cannot be written.
+    Nothing is visible before `finish`, which replaces an older data set of that name in one step. Leaving the block
+    without it (an exception, Ctrl-C) removes all that was written; what a killed process left is removed by the next
+    writer. `command` is the command line that prepares this data again; `started`, of time.monotonic(), is when the
+    preparation began (default: now). Raises ResattnError where the disk is full or the folder cannot be written.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class PackedWriter:
         class_names: Sequence[str],
         command: str,
         root: Path | None = None,
+        started: float | None = None,
     ) -> None:
         check_name(name)
         if list(class_ids) != sorted(set(class_ids)) or len(class_ids) != len(class_names):
@@ -151,7 +152,7 @@ class PackedWriter:
         self._temporary = self._folder / f"{_TEMPORARY}{secrets.token_hex(4)}"
         self._description: dict[str, Any] = {"format": FORMAT, "name": name, "command": command}
         self._description |= {"class_ids": list(class_ids), "class_names": list(class_names), "splits": {}}
-        self._started = time.monotonic()
+        self._started = time.monotonic() if started is None else started
         self._held = ExitStack()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,7 @@
 """Tiny ImageNet's official archive to a packed data set."""
 
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -59,6 +60,7 @@ def prepare_tiny_imagenet(
     disk is full. With `skip_bad` single bad files and lines are left out and listed instead: an image without
     a usable label or pixels is dropped, one without a usable box is kept without a box.
     """
+    started = time.monotonic()
     path = obtain(archive, download=download, source=source, command=f"resattn prepare {NAME}")
     mend = _FETCH_AGAIN if skip_bad else f"{_FETCH_AGAIN}, or leave out what is bad with --skip-bad"
     faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
@@ -66,7 +68,7 @@ def prepare_tiny_imagenet(
         layout = read_layout(opened, faults, mend=_FETCH_AGAIN)
         command = f"resattn prepare {NAME} --archive {shlex.quote(str(path.absolute()))}"
         names = {"class_ids": layout.class_ids, "class_names": layout.class_names}
-        with PackedWriter(NAME, **names, command=command, root=root) as writer:
+        with PackedWriter(NAME, **names, command=command, root=root, started=started) as writer:
             for split, images in layout.splits.items():
                 if images:
                     _pack(writer, split, images, opened, faults, workers)

@@ -75,7 +75,7 @@ def load_weights(path: Path | str) -> ResidualAttentionNetwork:
     """Build the network a file of `save_weights` describes, with its weights: on the CPU, in evaluation mode.
 
     The result is float32 whatever precision was saved; its `pretrained_cfg` has the file's `label_names`,
-    `label_descriptions` and `input_size`. Raises ResattnError, naming the file and what is wrong, for
+    `label_descriptions`, `input_size` and `data`. Raises ResattnError, naming the file and what is wrong, for
     anything but an undamaged file of `save_weights` whose model this version knows.
     """
     path = Path(path)
@@ -95,6 +95,7 @@ def load_weights(path: Path | str) -> ResidualAttentionNetwork:
         "input_size": tuple(document["input_size"]),
         "label_names": tuple(document["label_names"]),
         "label_descriptions": document["label_descriptions"],
+        "data": document["data"],
     }
     network.default_cfg = network.pretrained_cfg
     return network.eval()

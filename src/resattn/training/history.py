@@ -60,8 +60,8 @@ class History(pl.Callback):
         self._batches = state_dict["batches"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the file, or cut it back to the step resumed from."""
-        rows = [row for row in read_rows(self.path) if int(row["step"]) <= trainer.global_step]
+        """Begin the file, or cut it back to the batch resumed from."""
+        rows = [row for row in read_rows(self.path) if int(row["images"]) <= self.images]
         with self.path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

@@ -15,7 +15,7 @@ from resattn.data.augmentation import Augmentation
 from resattn.errors import ResattnError
 
 SHIPPED = Path(__file__).parent / "recipes"
-OptionValue = bool | int | float | str
+OptionValue = float | int | str | bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,9 @@ class Recipe:
     """Validations in a run, evenly spaced; the last is the final evaluation."""
 
     def __post_init__(self) -> None:
+        # The command line reads every number as a fraction; a width of 32.0 is a width of 32.
+        options = {name: _whole(value) for name, value in self.model_options.items()}
+        object.__setattr__(self, "model_options", options)
         _check_ranges(self)
 
     def to_yaml(self) -> str:
@@ -110,6 +113,10 @@ def parse_duration(text: str) -> float:
     if total <= 0:
         raise ResattnError(f"{text!r} is no duration", "write it like 90s, 20m or 1h30m")
     return total
+
+
+def _whole(value: OptionValue) -> OptionValue:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def find_recipe(name: str) -> Path:

@@ -1,0 +1,294 @@
+"""Folders of one's own images to a packed data set."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resattn.data.image_folder import prepare_image_folder
+from resattn.data.packed import open_split
+from resattn.data.packing import PreparedReport
+from resattn.errors import ResattnError
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def write(tree: Path, samples) -> Write:
+    """Writes images `names` below the tree."""
+
+    def write_files(*names: str) -> None:
+        for number, name in enumerate(names):
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kind = {"jpg": "JPEG", "tif": "TIFF"}.get(path.suffix[1:], path.suffix[1:].upper())
+            path.write_bytes(samples.encode(number, side=40, kind=kind))
+
+    return write_files
+
+
+@pytest.fixture
+def pets(write: Write) -> None:
+    """Two classes of ten images of several kinds, some in a folder of their own."""
+    kinds = ("jpg", "png", "bmp", "gif", "tif")
+    write(*(f"{name}/{n}.{kinds[n % 5]}" for name in ("dog", "cat") for n in range(8)))
+    write(*(f"{name}/more/deep/{n}.png" for name in ("dog", "cat") for n in range(2)))
+
+
+def prepare(tree: Path, **options: object) -> PreparedReport:
+    return prepare_image_folder(tree, name="pets", root=tree.parent / "data", **{"size": 16, **options})
+
+
+def refused(tree: Path, samples, **options: object) -> ResattnError:
+    with pytest.raises(ResattnError) as caught:
+        prepare(tree, **options)
+    assert samples.below(tree.parent / "data") == []
+    return caught.value
+
+
+@pytest.mark.usefixtures("pets")
+def test_classes_sizes_and_a_stratified_share(tree: Path) -> None:
+    report = prepare(tree, val_share=0.2)
+    assert (report.images, report.classes) == ({"train": 16, "val": 4}, 2)
+    train, val = (open_split("pets", split, root=tree.parent / "data") for split in ("train", "val"))
+    assert train.class_ids == train.class_names == ("cat", "dog")
+    assert train.images.shape == (16, 16, 16, 3)
+    assert train.labels.tolist() == [0] * 8 + [1] * 8
+    assert val.labels.tolist() == [0, 0, 1, 1]
+    assert train.boxes is None
+    names = [*train.file_names, *val.file_names]
+    assert len(set(names)) == 20
+    assert "cat/more/deep/0.png" in names
+
+
+@pytest.mark.usefixtures("pets")
+def test_the_share_depends_on_the_seed_and_nothing_else(tree: Path) -> None:
+    def chosen(seed: int, workers: int) -> tuple[str, ...]:
+        prepare(tree, val_share=0.5, seed=seed, workers=workers)
+        return open_split("pets", "val", root=tree.parent / "data").file_names
+
+    first = chosen(0, 1)
+    assert chosen(0, 3) == first
+    assert chosen(1, 1) != first
+    # Written down, so that another platform or version cannot choose others unnoticed.
+    assert first == (
+        "cat/0.jpg",
+        "cat/1.png",
+        "cat/2.bmp",
+        "cat/5.jpg",
+        "cat/more/deep/0.png",
+        "dog/1.png",
+        "dog/4.tif",
+        "dog/6.png",
+        "dog/7.bmp",
+        "dog/more/deep/1.png",
+    )
+
+
+def test_no_class_is_used_up_for_validation(tree: Path, write: Write) -> None:
+    write("a/0.png", "b/0.png", "b/1.png", "c/0.png", "c/1.png", "c/2.png")
+    report = prepare(tree, val_share=0.99)
+    assert report.images == {"train": 3, "val": 3}
+    assert report.notes == ("a: its only image is kept for training",)
+
+
+@pytest.mark.usefixtures("pets")
+def test_no_share_is_no_validation_split(tree: Path) -> None:
+    report = prepare(tree, val_share=0)
+    assert report.images == {"train": 20}
+    assert report.notes == ("no validation split: --val-share is 0",)
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
+def test_train_and_validation_trees(tree: Path, write: Write, validation: str) -> None:
+    write("train/a/0.png", "train/b/0.png", f"{validation}/a/1.png", f"{validation}/b/x/2.png", "test/9.png")
+    report = prepare(tree)
+    assert report.images == {"train": 2, "val": 2, "test": 1}
+    val, test = (open_split("pets", split, root=tree.parent / "data") for split in ("val", "test"))
+    assert (val.labels.tolist(), val.file_names) == ([0, 1], ("a/1.png", "b/x/2.png"))
+    assert (test.labels.tolist(), test.file_names) == ([-1], ("9.png",))
+    assert report.notes == (
+        f"test: unlabelled, because {tree / 'test'} is not made of the same class folders as train",
+    )
+
+
+def test_a_test_tree_of_the_same_classes_is_labelled_and_never_used_for_validation(
+    tree: Path, write: Write
+) -> None:
+    write("train/a/0.png", "train/a/1.png", "train/b/0.png", "train/b/1.png", "test/b/1.png")
+    report = prepare(tree)
+    assert report.images == {"train": 2, "val": 2, "test": 1}
+    assert open_split("pets", "test", root=tree.parent / "data").labels.tolist() == [1]
+
+
+def test_classes_may_be_called_train_or_test(tree: Path, write: Write) -> None:
+    write("train/0.png", "train/1.png", "bus/0.png", "bus/1.png", "test/0.png", "test/1.png")
+    prepare(tree, val_share=0)
+    assert open_split("pets", root=tree.parent / "data").class_ids == ("bus", "test", "train")
+
+
+def test_clutter_is_not_read(tree: Path, write: Write) -> None:
+    write("a/0.png", "b/0.png", ".git/x.png", "a/.hidden/1.png")
+    for name in ("a/.DS_Store", "a/Thumbs.db", "b/desktop.ini", "README.md", "labels.csv"):
+        (tree / name).write_bytes(b"text")
+    report = prepare(tree, val_share=0)
+    assert report.images == {"train": 2}
+    assert (
+        report.notes[0] == f"2 files beside the class folders of {tree} were not read: README.md, labels.csv"
+    )
+
+
+def test_pixels_are_the_resized_centre(tree: Path) -> None:
+    image = Image.new("RGB", (300, 100), "red")
+    image.paste("blue", (100, 0, 200, 100))
+    for name in ("a", "b"):
+        (tree / name).mkdir(parents=True)
+        image.save(tree / name / "0.png")
+    prepare(tree, size=20, val_share=0)
+    images = open_split("pets", root=tree.parent / "data").images
+    assert images[:, 4:-4, 4:-4].reshape(-1, 3).tolist() == [[0, 0, 255]] * (2 * 12 * 12)
+
+
+def test_links_are_followed_but_not_round_in_circles(
+    tree: Path, write: Write, tmp_path: Path, samples
+) -> None:
+    write("a/0.png", "b/0.png")
+    elsewhere = tmp_path / "elsewhere" / "more"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "1.png").write_bytes(samples.encode(9))
+    (tree / "a" / "link").symlink_to(elsewhere)
+    (tree / "b" / "1.png").symlink_to(elsewhere / "1.png")
+    assert prepare(tree, val_share=0).images == {"train": 4}
+    (tree / "a" / "round").symlink_to(tree / "a")
+    with pytest.raises(ResattnError) as caught:
+        prepare(tree)
+    assert caught.value.what == f"{tree}/a/round is a link to a folder that it is in"
+    assert prepare(tree, val_share=0, skip_bad=True).images == {"train": 4}
+
+
+def cut(path: Path) -> str:
+    path.write_bytes(path.read_bytes()[:-60])
+    return "is damaged or cut short ("
+
+
+def text(path: Path) -> str:
+    path.write_text("hello")
+    return "is not an image that Pillow can read"
+
+
+def empty(path: Path) -> str:
+    path.write_bytes(b"")
+    return "is empty"
+
+
+def pipe(path: Path) -> str:
+    path.unlink()
+    os.mkfifo(path)
+    return "is not a regular file"
+
+
+def dangling(path: Path) -> str:
+    path.unlink()
+    path.symlink_to("nowhere.png")
+    return "cannot be read (No such file or directory)"
+
+
+def loop(path: Path) -> str:
+    path.unlink()
+    path.symlink_to(path.name)
+    return "cannot be read (Too many levels of symbolic links)"
+
+
+@pytest.mark.usefixtures("pets")
+@pytest.mark.parametrize("spoil", [cut, text, empty, pipe, dangling, loop])
+def test_a_bad_file_is_named_or_skipped(tree: Path, samples, spoil: Callable[[Path], str]) -> None:
+    path = tree / "cat" / "1.png"
+    reason = spoil(path)
+    error = refused(tree, samples)
+    assert error.what.startswith(f"{path} {reason}")
+    assert error.mend == "remove or replace it, or leave out what is bad with --skip-bad"
+    report = prepare(tree, skip_bad=True, val_share=0)
+    assert report.images == {"train": 19}
+    (skipped,) = report.skipped
+    assert skipped.startswith(f"{path} {reason}")
+
+
+@pytest.mark.usefixtures("pets")
+def test_every_bad_file_is_counted(tree: Path) -> None:
+    for name in ("cat/0.jpg", "cat/1.png", "dog/3.gif"):
+        (tree / name).write_bytes(b"x")
+    report = prepare(tree, skip_bad=True, val_share=0)
+    assert [line.split(" ")[0] for line in report.skipped] == [
+        str(tree / name) for name in ("cat/0.jpg", "cat/1.png", "dog/3.gif")
+    ]
+    assert open_split("pets", root=tree.parent / "data").labels.tolist() == [0] * 8 + [1] * 9
+
+
+def test_folders_that_make_no_sense(tree: Path, write: Write, samples) -> None:
+    assert refused(tree, samples).what == f"{tree} does not exist"
+    write("a/0.png")
+    assert refused(tree / "a" / "0.png", samples).what == f"{tree}/a/0.png is a file, not a folder"
+    assert refused(tree, samples).what == f"{tree} holds 1 class folders with images; at least two are needed"
+    (tree / "b").mkdir()
+    assert refused(tree, samples).what == f"{tree}/b holds no images"
+
+
+def test_split_trees_that_make_no_sense(tree: Path, write: Write, samples) -> None:
+    write("train/a/0.png", "train/b/0.png", "val/c/0.png")
+    assert refused(tree, samples).what == f"{tree}/val/c is no class of the train folder"
+    write("valid/a/0.png")
+    assert (
+        refused(tree, samples).what
+        == f"{tree} has more than one folder for the same split: train, val, valid"
+    )
+
+
+@pytest.mark.usefixtures("pets")
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"size": 4}, "--size 4 is not between 8 and 1024 pixels"),
+        ({"size": 2000}, "--size 2000 is not between 8 and 1024 pixels"),
+        ({"val_share": 1.0}, "--val-share 1.0 is not a share of 0 to below 1"),
+        ({"val_share": -0.1}, "--val-share -0.1 is not a share of 0 to below 1"),
+        ({"val_share": float("nan")}, "--val-share nan is not a share of 0 to below 1"),
+    ],
+)
+def test_options_that_make_no_sense(tree: Path, samples, options: dict[str, float], what: str) -> None:
+    assert refused(tree, samples, **options).what == what
+
+
+@pytest.mark.usefixtures("pets")
+@pytest.mark.parametrize("name", ["shapes", "tiny-imagenet", "cifar10", "../up", ""])
+def test_names_that_are_taken_or_no_names(tree: Path, name: str) -> None:
+    with pytest.raises(ResattnError, match="is the name of a built-in|cannot be the name of a data set"):
+        prepare_image_folder(tree, name=name, root=tree.parent / "data")
+
+
+@pytest.mark.usefixtures("pets")
+def test_the_checksum_tells_contents_apart(tree: Path, samples) -> None:
+    def checksum() -> str:
+        prepare(tree)
+        return open_split("pets", root=tree.parent / "data").source_sha256
+
+    first = checksum()
+    assert checksum() == first
+    (tree / "cat" / "1.png").write_bytes(samples.encode(77, kind="PNG"))
+    assert checksum() != first
+
+
+def test_class_names_in_any_script_and_bytes_that_are_no_text(tree: Path, write: Write) -> None:
+    write("кот/0.png", "犬/0.png", "犬/ё.png")
+    (tree / "кот" / os.fsdecode(b"\xff.png")).write_bytes((tree / "кот/0.png").read_bytes())
+    prepare(tree, val_share=0.4)
+    packed = open_split("pets", root=tree.parent / "data")
+    assert packed.class_ids == ("кот", "犬")
+    assert np.array_equal(packed.labels, [0, 1])
