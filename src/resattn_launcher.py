@@ -47,9 +47,9 @@ app.command("resattn.cli:models", name="models", help="List the networks with th
 
 def main() -> None:
     """Entry point of the `resattn` command; a failure the user can mend is printed, without a traceback."""
-    # Threads that wait asleep: by default they spin, and one busy neighbour makes a training step ten times slower
-    # (docs/experiment-log.md). Read when torch is loaded, which is why it is set here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads wait for each other spinning; by default so long that one busy neighbour makes a training step ten times
+    # slower (docs/experiment-log.md). GNU OpenMP reads this when torch is loaded, hence here.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except KeyboardInterrupt:

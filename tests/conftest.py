@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 # As the `resattn` command does, before torch is loaded: tests share the machine too.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 @pytest.fixture
