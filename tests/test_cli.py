@@ -109,6 +109,15 @@ def test_options_have_the_last_word_over_a_recipe(
     assert resolved.model_options == {"drop_rate": 0.5, "mask_width": 16}
 
 
+def test_a_length_on_the_command_line_replaces_the_recipes(run_dir: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("steps: 500\nbatch_size: 64\nvalidations: 1\n")
+    folder = RunFolder(tmp_path / "run")
+    done = resattn("train", "--recipe", recipe, "--epochs", "1", "--run-dir", folder.path)
+    assert done.returncode == 0, done.stderr
+    assert folder.recipe().steps == 4  # 200 images in batches of 64
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -119,6 +128,7 @@ def test_options_have_the_last_word_over_a_recipe(
         (["train", "--time", "soon"], "write it like 90s, 20m or 1h30m"),
         (["train", "--recipe", "none"], "there is no recipe none"),
         (["train", "--resume"], "no unfinished run"),
+        (["train", "--resume", "--seed", "4"], "leave them out"),
         (["evaluate", "nowhere"], "no run folder, weights file or model name"),
         (["evaluate", "resattn_mini"], "no weights ship for resattn_mini"),
         (["predict", "nowhere", "x.png"], "no run folder, weights file or model name"),

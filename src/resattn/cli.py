@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, ArgumentCollection, Parameter
 from cyclopts.config import Dict
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from resattn.errors import ResattnError
 from resattn.training.recipe import Recipe, find_recipe, read_yaml
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from resattn.evaluation.classification import ClassificationResult
 
 console = Console(highlight=False)
+# Three ways to say how long a run is: one of them on the command line replaces any of them in a recipe.
+RUN_LENGTHS = ("time", "epochs", "steps")
 SkipBad = Annotated[bool, Parameter(negative="", help="Leave out images that cannot be read, and list them.")]
 Archive = Annotated[Path | None, Parameter(help="The official archive, where you have it already.")]
 Download = Annotated[bool, Parameter(negative="", help="Fetch the archive from its official address.")]
@@ -99,6 +103,11 @@ def train(
     from resattn.training.stopping import TrainingStopped
 
     del recipe_file  # read by `fill_from_recipe`, before the options were parsed
+    if resume and recipe != Recipe():
+        raise ResattnError(
+            "--resume goes on with the recipe in the run folder, and takes no options of a recipe",
+            "leave them out, or start a new run without --resume",
+        )
     if resume:
         folder = RunFolder(run_dir) if run_dir else latest_unfinished()
     else:
@@ -120,7 +129,13 @@ def fill_from_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCol
         if argument.name == "--recipe" and argument.tokens:
             path = find_recipe(argument.tokens[0].value)
             Recipe.from_yaml(path)
-            fields = {name: value for name, value in read_yaml(path).items() if value is not None}
+            chosen = {other.name for other in arguments if other.tokens}
+            length_chosen = chosen & {f"--{name}" for name in RUN_LENGTHS}
+            fields = {
+                name: value
+                for name, value in read_yaml(path).items()
+                if value is not None and not (length_chosen and name in RUN_LENGTHS)
+            }
             Dict(fields, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
             return
 
@@ -227,7 +242,9 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative="")
     if json_output:
         print(json.dumps(rows))
         return
-    table = Table("model", "input", "classes", "parameters", "MACs", "weights")
+    table = Table(
+        Column("model", no_wrap=True), "input", "classes", "parameters", "MACs", "weights", box=SIMPLE
+    )
     for row in rows:
         side = f"{row['input_size']} px"
         cost = (f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f} G")

@@ -25,7 +25,7 @@ def batches_of(split: Any, **changes: Any) -> TrainingBatches:
         "batches": 12,
         "seed": 3,
         "augmentation": Augmentation(mixup=0.2, cutmix=1.0, erase=0.5),
-        "start_size": 8,
+        "start_scale": 0.5,
         "size_ramp": 0.5,
     }
     return TrainingBatches(split, **(options | changes))
@@ -40,7 +40,7 @@ def equal(first: Batch, second: Batch) -> bool:
 
 def test_every_image_comes_once_an_epoch_also_where_batches_span_two() -> None:
     split = split_of(20)
-    batches = batches_of(split, augmentation=PLAIN, batches=5, start_size=16)
+    batches = batches_of(split, augmentation=PLAIN, batches=5, start_scale=1.0)
     labels = torch.cat([batch.labels for batch in batches]).tolist()
     assert Counter(labels) == dict.fromkeys(range(20), 2)
     assert Counter(labels[:20]) == dict.fromkeys(range(20), 1)
@@ -49,7 +49,7 @@ def test_every_image_comes_once_an_epoch_also_where_batches_span_two() -> None:
 
 def test_images_are_the_stored_ones_with_their_labels() -> None:
     split = split_of(20)
-    batch = batches_of(split, augmentation=PLAIN, start_size=16).batch(1)
+    batch = batches_of(split, augmentation=PLAIN, start_scale=1.0).batch(1)
     for image, label in zip(batch.images, batch.labels, strict=True):
         stored = torch.from_numpy(split.images[label]).permute(2, 0, 1) / 255
         torch.testing.assert_close(image, stored, rtol=0, atol=0)
@@ -111,12 +111,12 @@ def test_gather_mirrors_and_shifts_with_reflection() -> None:
 
 
 def test_image_size_grows_in_steps_to_the_full_size() -> None:
-    sizes = [image_size(full=64, start=48, ramp=0.7, progress=step / 100) for step in range(100)]
+    sizes = [image_size(full=64, start_scale=0.75, ramp=0.7, progress=step / 100) for step in range(100)]
     assert sizes[0] == 48
     assert set(sizes) == {48, 56, 64}
     assert sizes == sorted(sizes)
     assert set(sizes[70:]) == {64}
-    assert image_size(full=32, start=48, ramp=0.7, progress=0) == 32
+    assert image_size(full=32, start_scale=1.0, ramp=0.7, progress=0) == 32
 
 
 def test_progressive_sizes_reach_the_batches() -> None:

@@ -30,7 +30,7 @@ def recipe_of(data: str, **changes: object) -> Recipe:
         model_options={"drop_rate": 0.2},
         steps=12,
         batch_size=12,
-        start_size=24,
+        start_scale=0.75,
         validations=3,
         averaging=0.3,
         augmentation=Augmentation(shift=2, mixup=0.2, cutmix=0.5, erase=0.2),

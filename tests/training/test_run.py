@@ -16,7 +16,7 @@ from resattn.training.run import resume, train
 from resattn.training.run_folder import RunFolder, latest_unfinished, new_run_folder
 from resattn.training.task import Classification
 
-SHORT = Recipe(data="dots", steps=20, batch_size=16, start_size=16, validations=2, precision="fp32")
+SHORT = Recipe(data="dots", steps=20, batch_size=16, start_scale=0.5, validations=2, precision="fp32")
 
 
 def test_a_run_learns_and_its_folder_holds_everything(dots: str, tmp_path: Path) -> None:

@@ -31,14 +31,19 @@ class Batch(NamedTuple):
     share: float
 
 
-def image_size(*, full: int, start: int, ramp: float, progress: float) -> int:
+def image_size(*, full: int, start_scale: float, ramp: float, progress: float) -> int:
     """The side of the training images, in pixels, after `progress` (0 to 1) of a run.
 
-    Grows linearly from `start` to `full` over the first `ramp` of the run, in steps of 8 pixels.
+    Grows linearly from about `start_scale` * `full` to `full` over the first `ramp` of the run, in steps of 8 pixels.
     """
+    start = max(SIZE_STEP, _in_steps(full * start_scale))
     if start >= full or progress >= ramp:
         return full
-    return min(full, start + int((full - start) * progress / ramp / SIZE_STEP + 0.5) * SIZE_STEP)
+    return min(full, start + _in_steps((full - start) * progress / ramp))
+
+
+def _in_steps(pixels: float) -> int:
+    return int(pixels / SIZE_STEP + 0.5) * SIZE_STEP
 
 
 class TrainingBatches:
@@ -56,7 +61,7 @@ class TrainingBatches:
         batches: int,
         seed: int,
         augmentation: Augmentation,
-        start_size: int,
+        start_scale: float,
         size_ramp: float,
         rank: int = 0,
         world: int = 1,
@@ -66,7 +71,7 @@ class TrainingBatches:
         self.batches = batches
         self.seed = seed
         self.augmentation = augmentation
-        self.start_size = start_size
+        self.start_scale = start_scale
         self.size_ramp = size_ramp
         self.rank = rank
         self.world = world
@@ -96,7 +101,7 @@ class TrainingBatches:
         """The side of the images of batch `number`, in pixels."""
         full = self.split.images.shape[1]
         progress = number / max(self.batches, 1)
-        return image_size(full=full, start=self.start_size, ramp=self.size_ramp, progress=progress)
+        return image_size(full=full, start_scale=self.start_scale, ramp=self.size_ramp, progress=progress)
 
     def batch(self, number: int) -> Batch:
         """Batch `number` of the run, for this rank."""

@@ -16,7 +16,8 @@ from resattn.training.optimization import make_optimizer
 from resattn.training.recipe import Recipe, parse_duration
 from resattn.training.task import training_loss
 
-TIMED_STEPS = 4
+WARMUP_STEPS = 2
+TIMED_STEPS = 5
 PROBES = 1000
 
 
@@ -45,7 +46,7 @@ def measure_budget(
 ) -> Budget:
     """Time a few real steps at each image size of the run and see how many fit into `recipe.time`.
 
-    `batches` must be a run of `PROBES` batches; `network` is copied, not trained. A warm-up step at each size is not
+    `batches` must be a run of `PROBES` batches; `network` is copied, not trained. The first steps at each size are not
     counted, validations are not included in the budget.
     """
     assert recipe.time is not None
@@ -56,7 +57,7 @@ def measure_budget(
     probe = copy.deepcopy(network).train()
     optimizer = make_optimizer(probe, recipe.optimization)
     timings: dict[int, list[float]] = {size: [] for size in sizes}
-    schedule = [(size, repeat) for size in sizes for repeat in range(1 + TIMED_STEPS)]
+    schedule = [(size, repeat) for size in sizes for repeat in range(WARMUP_STEPS + TIMED_STEPS)]
     for size, repeat in track(schedule, total=len(schedule), description="measuring speed", unit="steps"):
         started = time.perf_counter()
         batch = batches.batch(firsts[size])
@@ -70,7 +71,7 @@ def measure_budget(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         loss.item()
-        if repeat:
+        if repeat >= WARMUP_STEPS:
             timings[size].append(time.perf_counter() - started)
     seconds = {size: statistics.median(values) for size, values in timings.items()}
     mean = sum(count * seconds[size] for size, count in sizes.items()) / PROBES

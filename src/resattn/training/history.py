@@ -28,8 +28,7 @@ class History(pl.Callback):
     """Appends a row every `every` steps (means since the last row) and one for every validation.
 
     `seconds` is time spent training, without validations and without the time between a kill and a resume.
-    Rows a killed run wrote after its last checkpoint are cut off when it resumes. Rows also go to the trainer's
-    loggers, where the user chose any.
+    Rows a killed run wrote after its last checkpoint are cut off when it resumes.
     """
 
     def __init__(self, path: Path, *, every: int, train_images: int) -> None:
@@ -120,8 +119,6 @@ class History(pl.Callback):
         }
         if trainer.is_global_zero:
             self._write(row)
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
 
     def _write(self, row: dict[str, float]) -> None:
         with self.path.open("a", newline="") as file:

@@ -68,8 +68,8 @@ class Recipe:
     """Share of the target spread over all classes."""
     averaging: float = 0.03
     """Span of the weight average (EMA) as a share of the run; 0 evaluates the raw weights."""
-    start_size: int = 48
-    """Side of the first training images, in pixels; the data's own size and above switch growing off."""
+    start_scale: float = 0.75
+    """Side of the first training images as a share of the data's own; 1 switches growing off."""
     size_ramp: float = 0.7
     """Share of the run after which images have their full size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -227,7 +227,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "batch_size": (recipe.batch_size, 1, 2**20),
         "label_smoothing": (recipe.label_smoothing, 0, 0.999),
         "averaging": (recipe.averaging, 0, 1),
-        "start_size": (recipe.start_size, 8, 2**14),
+        "start_scale": (recipe.start_scale, 0.05, 1),
         "size_ramp": (recipe.size_ramp, 0, 1),
         "validations": (recipe.validations, 1, 10_000),
         "optimization.lr": (optimization.lr, 1e-12, 1e3),

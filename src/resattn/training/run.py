@@ -52,6 +52,11 @@ class Job:
         assert self.recipe.steps is not None
         return self.recipe.steps
 
+    @property
+    def validate_every(self) -> int:
+        """Batches between validations: more than an even share, so that the last one is the final evaluation."""
+        return (self.steps // self.recipe.validations + 1) * self.recipe.optimization.accumulate
+
     def batches(self, count: int, *, rank: int = 0, world: int = 1) -> TrainingBatches:
         """The first `count` batches of a run that has as many."""
         recipe = self.recipe
@@ -61,7 +66,7 @@ class Job:
             batches=count,
             seed=recipe.seed,
             augmentation=recipe.augmentation,
-            start_size=recipe.start_size,
+            start_scale=recipe.start_scale,
             size_ramp=recipe.size_ramp,
             rank=rank,
             world=world,
@@ -141,46 +146,71 @@ def _carry_out(job: Job, checkpoint_seconds: float) -> ClassificationResult:
 
 
 def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
-    recipe, steps = job.recipe, job.steps
-    accumulate = recipe.optimization.accumulate
-    batches = steps * accumulate
-    # One more than an even share, so that the last validation is the final evaluation and not done twice.
-    validate_every = (steps // recipe.validations + 1) * accumulate
+    """Train, or go on training, to the last step; `job.network` then holds the averaged weights."""
+    batches = job.steps * job.recipe.optimization.accumulate
     checkpoints = Checkpoints(
         job.folder.checkpoints,
         seconds=checkpoint_seconds,
-        validate_every=validate_every,
-        accumulate=accumulate,
+        validate_every=job.validate_every,
+        accumulate=job.recipe.optimization.accumulate,
     )
     history = History(
         job.folder.metrics_file, every=max(1, batches // ROWS_PER_RUN), train_images=len(job.train.images)
     )
-    callbacks: list[pl.Callback] = []
-    if recipe.averaging > 0:
-        decay = 1 - 1 / max(1.0, recipe.averaging * steps)
-        callbacks.append(EMAWeightAveraging(decay=decay, update_starting_at_step=0))
-    callbacks += [
+    resumed, notes = newest_readable(job.folder.checkpoints)
+    for note in notes:
+        _say(note)
+    if resumed:
+        _say(f"resuming from {resumed}")
+    _quiet_lightning()
+    trainer = _trainer(job, _callbacks(job, history, checkpoints, signals))
+    try:
+        trainer.fit(
+            Classification(job.network, job.recipe, job.execution, classes=len(job.train.class_ids)),
+            train_dataloaders=job.batches(batches),
+            val_dataloaders=EvaluationBatches(job.val, batch_size=job.recipe.batch_size),
+            ckpt_path=resumed,
+            weights_only=True,
+        )
+    except NonFiniteLoss as error:
+        good = checkpoints.newest or resumed
+        raise ResattnError(
+            f"{error.what}; last good checkpoint: {good or 'none yet'}",
+            "train again with a lower --optimization.lr, or with --optimization.clip 1",
+        ) from error
+    return history
+
+
+def _callbacks(
+    job: Job, history: History, checkpoints: Checkpoints, signals: StopSignals
+) -> list[pl.Callback]:
+    """In the order in which they act after a step: the average first, so that a checkpoint has it."""
+    callbacks: list[pl.Callback] = [
         history,
-        ProgressDisplay(history, steps=steps),
+        ProgressDisplay(history, steps=job.steps),
         checkpoints,
         StopOnSignal(signals, checkpoints),
     ]
-    checkpoint, notes = newest_readable(job.folder.checkpoints)
-    for note in notes:
-        _say(note)
-    if checkpoint:
-        _say(f"resuming from {checkpoint}")
-    _quiet_lightning()
-    trainer = pl.Trainer(
+    span = job.recipe.averaging * job.steps
+    if span == 0:
+        return callbacks
+    return [EMAWeightAveraging(decay=1 - 1 / max(1.0, span), update_starting_at_step=0), *callbacks]
+
+
+def _trainer(job: Job, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's loop, one epoch of which is the whole run, without what `callbacks` do instead."""
+    optimization = job.recipe.optimization
+    batches = job.steps * optimization.accumulate
+    return pl.Trainer(
         accelerator="gpu" if job.execution.device.type == "cuda" else "cpu",
         devices=1,
         max_epochs=1,
-        max_steps=steps,
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=recipe.optimization.clip or None,
-        val_check_interval=min(validate_every, batches),
+        max_steps=job.steps,
+        accumulate_grad_batches=optimization.accumulate,
+        gradient_clip_val=optimization.clip or None,
+        val_check_interval=min(job.validate_every, batches),
         check_val_every_n_epoch=None,
-        limit_val_batches=1.0 if validate_every < batches else 0,
+        limit_val_batches=1.0 if job.validate_every < batches else 0,
         num_sanity_val_steps=0,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
@@ -190,22 +220,6 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    task = Classification(job.network, recipe, job.execution, classes=len(job.train.class_ids))
-    try:
-        trainer.fit(
-            task,
-            train_dataloaders=job.batches(batches),
-            val_dataloaders=EvaluationBatches(job.val, batch_size=recipe.batch_size),
-            ckpt_path=checkpoint,
-            weights_only=True,
-        )
-    except NonFiniteLoss as error:
-        good = checkpoints.newest or checkpoint
-        raise ResattnError(
-            f"{error.what}; last good checkpoint: {good or 'none yet'}",
-            "train again with a lower --optimization.lr, or with --optimization.clip 1",
-        ) from error
-    return history
 
 
 def _finish(job: Job) -> ClassificationResult:
