@@ -47,8 +47,8 @@ app.command("resattn.cli:models", name="models", help="List the networks with th
 
 def main() -> None:
     """Entry point of the `resattn` command; a failure the user can mend is printed, without a traceback."""
-    # Threads wait for each other spinning; by default so long that one busy neighbour makes a training step ten times
-    # slower (docs/experiment-log.md). GNU OpenMP reads this when torch is loaded, hence here.
+    # Threads wait for each other spinning, and what they spin away a busy neighbour's core cannot be given
+    # (docs/experiment-log.md). GNU OpenMP reads this when torch is loaded, hence here.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
