@@ -18,12 +18,12 @@ import time
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from resattn.data.batches import TrainingBatches
 from resattn.data.packed import open_split
 from resattn.hardware import choose_execution
 from resattn.models import create_model
 from resattn.training.optimization import make_optimizer
 from resattn.training.recipe import Recipe
+from resattn.training.run import training_batches
 from resattn.training.task import training_loss
 
 PARTS = ("batch", "forward", "backward", "optimizer", "average")
@@ -35,15 +35,7 @@ def time_steps(recipe: Recipe, *, first: int, steps: int) -> dict[str, float]:
     """Median seconds of each part over `steps` steps, from batch number `first` of a run of 1000 batches."""
     split = open_split(recipe.data, "train")
     execution = choose_execution(recipe.precision)
-    batches = TrainingBatches(
-        split,
-        batch_size=recipe.batch_size,
-        batches=BATCHES,
-        seed=recipe.seed,
-        augmentation=recipe.augmentation,
-        start_scale=recipe.start_scale,
-        size_ramp=recipe.size_ramp,
-    )
+    batches = training_batches(recipe, split, count=BATCHES)
     network = create_model(recipe.model, num_classes=len(split.class_ids))
     network.to(device=execution.device, memory_format=execution.memory_format)
     optimizer = make_optimizer(network, recipe.optimization)

@@ -75,8 +75,10 @@ def test_evaluate_prints_what_the_run_wrote(run_dir: Path, tmp_path: Path) -> No
     assert "flip_average" not in printed
 
 
-def test_flip_average_is_reported_apart(run_dir: Path) -> None:
+def test_flip_average_is_reported_apart_and_files_lie_in_the_run(run_dir: Path) -> None:
     printed = json.loads(resattn("evaluate", run_dir, "--flip", "--json").stdout)
+    names = {path.name for path in (run_dir / "evaluation-shapes-val").iterdir()}
+    assert names == {"results.json", "per_class.csv", "confusion.png"}
     assert printed["top1"] == json.loads((run_dir / "results.json").read_text())["top1"]
     assert printed["flip_average"].keys() == {"top1", "top5", "loss", "ece"}
 
@@ -147,6 +149,15 @@ def test_mistakes_are_answered_with_the_mend_and_no_traceback(
 
 
 def test_a_submission_has_a_line_for_each_image(run_dir: Path, tmp_path: Path) -> None:
-    done = resattn("evaluate", run_dir, "--split", "val", "--submission", tmp_path / "answers.txt")
-    assert done.returncode == 1  # shapes have no test split, and that is what a submission is of
-    assert "test" in done.stderr
+    done = resattn("evaluate", run_dir, "--split", "train", "--submission", tmp_path / "answers.txt")
+    assert "200 predictions for shapes train" in done.stdout
+    lines = [line.split(" ", 1) for line in (tmp_path / "answers.txt").read_text().splitlines()]
+    assert len(lines) == 200
+    assert all(len(line) == 2 for line in lines)
+
+
+def test_a_submission_is_of_the_test_split(run_dir: Path, tmp_path: Path) -> None:
+    done = resattn("evaluate", run_dir, "--submission", tmp_path / "answers.txt")
+    assert done.returncode == 1
+    assert "shapes has no split 'test'" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,8 @@ from resattn.training.recipe import Recipe, find_recipe, read_yaml
 if TYPE_CHECKING:
     from resattn.data.packing import PreparedReport
     from resattn.evaluation.classification import ClassificationResult
+    from resattn.hardware import Execution
+    from resattn.models.network import ResidualAttentionNetwork
 
 console = Console(highlight=False)
 # Three ways to say how long a run is: one of them on the command line replaces any of them in a recipe.
@@ -160,42 +162,45 @@ def evaluate(
     data
         Prepared data set; the one the network was trained on where left out.
     split
-        train, val or test.
+        Which split: train, val or test.
     flip
         Also average over each image and its mirror image, reported apart from the single view.
     submission
-        Write predictions for an unlabelled split to this file, one line an image, and measure nothing.
+        Write predictions to this file, one line an image, and measure nothing; for the test split unless
+        --split names another.
     out
-        Folder for results.json, per_class.csv and confusion.png; nothing is written where left out.
+        Folder for results.json, per_class.csv and confusion.png; RUN/evaluation-DATA-SPLIT where left out.
     json_output
         Print one JSON object.
     """
     from resattn.data.packed import open_split
     from resattn.evaluation import classification
-    from resattn.evaluation.submission import write_submission
     from resattn.hardware import choose_execution
     from resattn.models.loading import load
 
     network = load(source)
-    packed = open_split(
-        data or str(network.pretrained_cfg.get("data")), split if not submission else _submitted(split)
-    )
+    data = data or str(network.pretrained_cfg.get("data"))
     execution = choose_execution(precision)
     if submission:
-        write_submission(network, packed, submission, execution=execution, batch_size=batch_size)
-        console.print(
-            f"{len(packed.images):,} predictions for {packed.data} {packed.split} are in {submission}"
-        )
+        _submit(network, data, "test" if split == "val" else split, submission, execution)
         return
     result = classification.evaluate(
-        network, packed, batch_size=batch_size, execution=execution, flip="average" if flip else "none"
+        network,
+        open_split(data, split),
+        batch_size=batch_size,
+        execution=execution,
+        flip="average" if flip else "none",
     )
+    if out is None and Path(source).is_dir():
+        out = Path(source) / f"evaluation-{data}-{split}"
     if out:
         classification.write_results(result, out)
     if json_output:
         print(json.dumps(result.to_json()))
-    else:
-        _print_scores(result)
+        return
+    _print_scores(result)
+    if out:
+        console.print(f"\nPer-class table and confusion figure are in [bold]{out}[/bold].")
 
 
 def predict(
@@ -252,9 +257,14 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative="")
     console.print(table)
 
 
-def _submitted(split: str) -> str:
-    """Submissions are of the test split unless another was asked for."""
-    return "test" if split == "val" else split
+def _submit(
+    network: "ResidualAttentionNetwork", data: str, split: str, path: Path, execution: "Execution"
+) -> None:
+    from resattn.data.packed import open_split
+    from resattn.evaluation.submission import write_submission
+
+    lines = write_submission(network, open_split(data, split), path, execution=execution)
+    console.print(f"{lines:,} predictions for {data} {split} are in {path}")
 
 
 def _report(report: "PreparedReport") -> None:

@@ -57,20 +57,26 @@ class Job:
         """Batches between validations: more than an even share, so that the last one is the final evaluation."""
         return (self.steps // self.recipe.validations + 1) * self.recipe.optimization.accumulate
 
-    def batches(self, count: int, *, rank: int = 0, world: int = 1) -> TrainingBatches:
-        """The first `count` batches of a run that has as many."""
-        recipe = self.recipe
-        return TrainingBatches(
-            self.train,
-            batch_size=recipe.batch_size,
-            batches=count,
-            seed=recipe.seed,
-            augmentation=recipe.augmentation,
-            start_scale=recipe.start_scale,
-            size_ramp=recipe.size_ramp,
-            rank=rank,
-            world=world,
-        )
+    def batches(self, count: int) -> TrainingBatches:
+        """The batches of a run that has `count` of them."""
+        return training_batches(self.recipe, self.train, count=count)
+
+
+def training_batches(
+    recipe: Recipe, split: PackedSplit, *, count: int, rank: int = 0, world: int = 1
+) -> TrainingBatches:
+    """The batches of `split` as a run of `count` batches by this recipe sees them."""
+    return TrainingBatches(
+        split,
+        batch_size=recipe.batch_size,
+        batches=count,
+        seed=recipe.seed,
+        augmentation=recipe.augmentation,
+        start_scale=recipe.start_scale,
+        size_ramp=recipe.size_ramp,
+        rank=rank,
+        world=world,
+    )
 
 
 def train(
