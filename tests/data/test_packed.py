@@ -84,7 +84,7 @@ def test_an_absent_split_names_those_there_are() -> None:
         open_split("shapes", "test")
     assert (caught.value.what, caught.value.mend) == (
         "shapes has no split 'test'",
-        "choose one of: train, val",
+        "choose one of: train, val, kept, held-out",
     )
 
 

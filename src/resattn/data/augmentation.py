@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resattn.data.image_rows import ImageRows
+
 ERASE_AREA = (0.05, 0.25)
 ERASE_VALUE = 0.45
 
@@ -59,7 +61,9 @@ def _coin(numbers: np.ndarray, seed: np.uint64) -> np.ndarray:
     return ((mixed >> np.uint64(63)) & np.uint64(1)).astype(np.int64)
 
 
-def gather(images: np.ndarray, indices: np.ndarray, mirrored: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+def gather(
+    images: np.ndarray | ImageRows, indices: np.ndarray, mirrored: np.ndarray, shifts: np.ndarray
+) -> np.ndarray:
     """Copy the chosen images out of a packed split, mirrored and shifted.
 
     `images` is uint8 N x H x W x 3 (may be memory-mapped), `indices` B image numbers, `mirrored` B bools, `shifts`

@@ -6,7 +6,7 @@ How it lies on disk is said in `resattn.data.packing`, which writes it.
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from resattn import home
 from resattn.data.durable import disk_errors, file_sha256
+from resattn.data.held_out import HELD_OUT, KEPT, held_out_rows
+from resattn.data.image_rows import ImageRows
 from resattn.data.locking import locked
 from resattn.data.packing import (
     DESCRIPTION,
@@ -60,7 +62,7 @@ class PackedSplit:
 
     data: str
     split: str
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | ImageRows
     labels: NDArray[np.int64]
     boxes: NDArray[np.float32] | None
     file_names: tuple[str, ...]
@@ -74,20 +76,37 @@ class PackedSplit:
             values["images"] = Path(self.images.filename)
         return _restore, (values,)
 
+    def select(self, rows: NDArray[np.int64], *, name: str) -> "PackedSplit":
+        """Some of the images, by number, as a split called `name`; the images are read as they are touched."""
+        return replace(
+            self,
+            split=name,
+            images=ImageRows(self.images, rows),
+            labels=self.labels[rows],
+            boxes=None if self.boxes is None else self.boxes[rows],
+            file_names=tuple(self.file_names[row] for row in rows),
+        )
+
 
 def open_split(data: str, split: str = "train", *, root: Path | None = None) -> PackedSplit:
     """Open one split of a prepared data set; "shapes" is drawn on first use.
 
+    "held-out" is the 5 % of "train" that tuning validates on, "kept" the rest (`resattn.data.held_out`).
     `root` is the folder of prepared data (default: `home.data_root()`). Raises ResattnError where the data
     set is not prepared (with the command that prepares it), has no such split, or has a damaged file (by
     name).
     """
+    if split in (KEPT, HELD_OUT):
+        whole = open_split(data, "train", root=root)
+        held = held_out_rows(whole.labels, whole.file_names)
+        return whole.select(np.flatnonzero(held if split == HELD_OUT else ~held), name=split)
     folder = (home.data_root() if root is None else root) / data
     description = _description(data, root)
     for _ in range(2):
         if split not in description["splits"]:
             raise ResattnError(
-                f"{data} has no split {split!r}", f"choose one of: {', '.join(description['splits'])}"
+                f"{data} has no split {split!r}",
+                f"choose one of: {', '.join([*description['splits'], KEPT, HELD_OUT])}",
             )
         try:
             return _open(folder / description["packed"] / split, split, description)

@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import torch
-from timm.optim.muon import Muon
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from resattn.training.muon import Muon
 from resattn.training.recipe import Optimization
 
 
@@ -47,9 +47,10 @@ def make_optimizer(network: nn.Module, optimization: Optimization) -> torch.opti
     if optimization.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.99), eps=1e-7)
     for group in groups:
-        if group["name"] != "hidden":
-            group.update(use_fallback=True, lr=optimization.rest_lr)
-    return Muon(groups, lr=lr, momentum=momentum, nesterov=True, adjust_lr_fn="original", betas=(0.9, 0.99))
+        group["orthogonalize"] = group["name"] == "hidden"
+        if not group["orthogonalize"]:
+            group["lr"] = optimization.rest_lr
+    return Muon(groups, lr=lr, momentum=momentum)
 
 
 def schedule_factor(optimization: Optimization, step: int, steps: int) -> float:

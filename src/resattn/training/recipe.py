@@ -74,6 +74,8 @@ class Recipe:
     """Share of the run after which images have their full size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the forward pass; auto takes what is faster here and writes it into the run's recipe."""
+    validate_on: Literal["val", "held-out"] = "val"
+    """val, or held-out: 5 % of the training images, which are then not trained on. To tune; val is for reports."""
     validations: int = 4
     """Validations in a run, evenly spaced; the last is the final evaluation."""
 
@@ -250,6 +252,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("optimization.schedule", ("linear", "cosine", "constant"), optimization.schedule),
         ("augmentation.flip", ("none", "random", "alternating"), augmentation.flip),
         ("precision", ("auto", "fp32", "bf16"), recipe.precision),
+        ("validate_on", ("val", "held-out"), recipe.validate_on),
     )
     for name, choices, chosen in choosable:
         if chosen not in choices:

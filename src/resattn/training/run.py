@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from resattn import figures
 from resattn.data.batches import EvaluationBatches, TrainingBatches
+from resattn.data.held_out import HELD_OUT, KEPT
 from resattn.data.packed import PackedSplit, open_split
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
@@ -110,7 +111,9 @@ def resume(folder: RunFolder, *, checkpoint_seconds: float = CHECKPOINT_SECONDS)
 
 def _resolve(recipe: Recipe, folder: RunFolder) -> Job:
     """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
-    train_split, val_split = open_split(recipe.data, "train"), open_split(recipe.data, "val")
+    held_out = recipe.validate_on == HELD_OUT
+    train_split = open_split(recipe.data, KEPT if held_out else "train")
+    val_split = open_split(recipe.data, recipe.validate_on)
     shortest = min(train_split.images.shape[1:3])
     if recipe.augmentation.shift >= shortest:
         raise ResattnError(

@@ -1,0 +1,132 @@
+"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) with a cheap Newton-Schulz iteration; AdamW beside it.
+
+Orthogonalising a momentum matrix X (m x n, m <= n) applies the polynomial X <- (aI + bXX' + c(XX')^2) X five times.
+The factors are polynomials of one symmetric matrix and commute, so the iteration can run on the small Gram matrix
+G = XX' (m x m) and touch X twice: to form G, and at the end. For the 256 x 2304 matrices of a 3x3 convolution that is
+a third of the multiplications. It needs float32: squared singular values would use up all of bfloat16's digits.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+EPSILON = 1e-7
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Push the singular values of each matrix towards 1 (to 0.7 ... 1.2, as Muon does); B x m x n, float32."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalize(matrices.mT).mT
+    a, b, c = COEFFICIENTS
+    scale = 1 / (matrices.flatten(1).norm(dim=1) + EPSILON)[:, None, None]
+    gram = (matrices @ matrices.mT) * scale**2
+    identity = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
+    factors = None
+    for iteration in range(ITERATIONS):
+        step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+        factors = step if factors is None else step @ factors
+        if iteration < ITERATIONS - 1:
+            gram = step @ gram @ step
+    return cast(Tensor, (factors * scale) @ matrices)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum for parameter groups with `orthogonalize`, AdamW for the others.
+
+    Weights of more than two dimensions are read as (first dimension) x (all others). An update is scaled by
+    sqrt(max(1, rows / columns)), as in the method's reference code; weight decay is decoupled. `betas` and `eps` are
+    AdamW's.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(
+            groups,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                "betas": betas,
+                "eps": eps,
+                "orthogonalize": False,
+            },
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of every parameter that has a gradient; returns what `closure` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                (self._muon if group["orthogonalize"] else self._adamw)(parameters, group)
+        return loss
+
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(momenta, gradients, 1 - group["momentum"])
+        alike: dict[torch.Size, list[int]] = defaultdict(list)
+        # The order of the columns changes no product XX'.
+        matrices = [_columns_last(update).reshape(len(update), -1) for update in ahead]
+        for place, matrix in enumerate(matrices):
+            alike[matrix.shape].append(place)
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        for (rows, columns), places in alike.items():
+            updates = orthogonalize(torch.stack([matrices[place] for place in places]))
+            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+            for place, update in zip(places, updates, strict=True):
+                weight = _columns_last(parameters[place])
+                weight.sub_(update.view(weight.shape), alpha=rate)
+
+    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [cast(Tensor, parameter.grad) for parameter in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            foreach=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def _columns_last(weight: Tensor) -> Tensor:
+    """A view with the second dimension last: of channels-last weights, as they lie in memory."""
+    return weight.movedim(1, -1)

@@ -1,0 +1,76 @@
+"""Our Muon against the method's reference iteration, and against torch's AdamW for what is left to it."""
+
+import copy
+
+import pytest
+import torch
+from timm.optim.muon import zeropower_via_newtonschulz
+
+from resattn.training.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonalize
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (64, 32), (16, 16), (1, 9)])
+def test_the_gram_iteration_equals_the_reference_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    # Singular values over four orders of magnitude, as momentum has them.
+    matrices = torch.randn(3, *shape) * torch.logspace(0, -4, shape[1])
+    reference = [
+        zeropower_via_newtonschulz(matrix, ITERATIONS, [COEFFICIENTS], dtype=torch.float32)
+        for matrix in matrices
+    ]
+    torch.testing.assert_close(orthogonalize(matrices), torch.stack(reference), atol=2e-3, rtol=0)
+
+
+def test_a_zero_matrix_stays_zero() -> None:
+    assert torch.equal(orthogonalize(torch.zeros(1, 4, 9)), torch.zeros(1, 4, 9))
+
+
+def stepped(weight: torch.Tensor, gradients: list[torch.Tensor], **options: float) -> torch.Tensor:
+    parameter = torch.nn.Parameter(weight.clone(memory_format=torch.preserve_format))
+    optimizer = Muon([{"params": [parameter], **options}], lr=0.1, weight_decay=0.3)
+    for gradient in gradients:
+        parameter.grad = gradient
+        optimizer.step()
+    return parameter.detach()
+
+
+def test_the_memory_format_of_weights_and_gradients_does_not_matter() -> None:
+    torch.manual_seed(0)
+    weight, *gradients = (torch.randn(8, 6, 3, 3) for _ in range(4))
+    plain = stepped(weight, gradients, orthogonalize=True)
+    last = torch.channels_last
+    both = stepped(
+        weight.to(memory_format=last), [g.to(memory_format=last) for g in gradients], orthogonalize=True
+    )
+    mixed = stepped(weight.to(memory_format=last), gradients, orthogonalize=True)
+    torch.testing.assert_close(both, plain)
+    torch.testing.assert_close(mixed, plain)
+
+
+def test_weights_decay_by_the_rate_and_tall_matrices_move_further() -> None:
+    weight = torch.ones(8, 2)
+    still = stepped(weight, [torch.zeros(8, 2)], orthogonalize=True)
+    torch.testing.assert_close(still, weight * (1 - 0.1 * 0.3))
+    torch.manual_seed(0)
+    moved = still - stepped(weight, [torch.randn(8, 2)], orthogonalize=True)
+    values = torch.linalg.svdvals(moved / 0.1)
+    assert 0.6 * 2 < values.min() <= values.max() < 1.3 * 2  # sqrt(8 / 2)
+
+
+def test_the_rest_is_adamw() -> None:
+    torch.manual_seed(0)
+    ours = torch.nn.Linear(5, 3)
+    theirs = copy.deepcopy(ours)
+    options = {"lr": 0.01, "weight_decay": 0.1, "betas": (0.9, 0.99), "eps": 1e-8}
+    optimizers = (
+        Muon([{"params": list(ours.parameters())}], **options),
+        torch.optim.AdamW(theirs.parameters(), **options),
+    )
+    for _ in range(3):
+        images = torch.randn(4, 5)
+        for network, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            network(images).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
