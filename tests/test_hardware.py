@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -57,3 +61,30 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         choose_execution("fp32", "cuda")
     with pytest.raises(ResattnError, match="'gpu' is no device"):
         choose_execution("fp32", "gpu")
+
+
+FAULTS = """
+import resource, sys
+import torch
+from resattn.hardware import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def allocate():
+    for _ in range(20):
+        torch.ones(2**24)  # 64 MiB, freed at once
+allocate()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+allocate()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told")
+def test_freed_memory_is_used_again_instead_of_asked_for_again() -> None:
+    faults = {
+        mode: int(
+            subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, check=True).stdout
+        )
+        for mode in ("default", "kept")
+    }
+    assert faults["kept"] < faults["default"] / 10

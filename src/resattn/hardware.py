@@ -1,6 +1,8 @@
 """What this machine computes fastest: device, number format and memory layout, measured rather than assumed."""
 
+import ctypes
 import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +15,8 @@ from resattn.errors import ResattnError
 Precision = Literal["fp32", "bf16"]
 PRECISION_SWITCH = "RESATTN_PRECISION"
 WORTHWHILE_SPEEDUP = 1.1
+# Numbers of mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_INT = -1, -3, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,19 @@ def choose_execution(precision: Literal["auto", "fp32", "bf16"] = "auto", device
 def reference_execution(device: str = "auto") -> Execution:
     """Float32 on the best device: what reported accuracies are computed with, so that machines agree."""
     return Execution(_device(device), "fp32", True, "reported figures are computed in fp32")
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step frees, for the next step to use.
+
+    glibc hands large freed blocks back to the system and asks for them again at every step, page by page: up to 74,000
+    page faults for one of resattn_mini (docs/experiment-log.md). Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        # Both, because setting either one stops glibc from adapting the other.
+        mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_INT)
 
 
 def _device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from resattn import progress
 from resattn.data.batches import to_float
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
-from resattn.hardware import Execution
+from resattn.hardware import Execution, keep_freed_memory
 
 Flip = Literal["none", "average"]
 
@@ -61,6 +61,7 @@ def running(network: nn.Module, execution: Execution) -> Iterator[None]:
     """Run `network` without gradients: on the device (it stays there), in evaluation mode (undone)."""
     # The stub of `to` knows no device together with a memory format; the method does.
     network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
+    keep_freed_memory()
     was_training = network.training
     network.eval()
     try:

@@ -18,7 +18,7 @@ from resattn.data.packed import PackedSplit, open_split
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
 from resattn.evaluation.examples import examples_sheet
-from resattn.hardware import Execution, choose_execution
+from resattn.hardware import Execution, choose_execution, keep_freed_memory
 from resattn.models import create_model
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.weights import load_weights, save_weights
@@ -120,6 +120,7 @@ def _resolve(recipe: Recipe, folder: RunFolder) -> Job:
             f"augmentation.shift is {recipe.augmentation.shift}, and the images of {recipe.data} are {shortest} pixels",
             "choose a smaller shift",
         )
+    keep_freed_memory()
     execution = choose_execution(recipe.precision)
     torch.manual_seed(recipe.seed)
     options: dict[str, Any] = dict(recipe.model_options)
