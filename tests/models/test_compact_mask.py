@@ -74,15 +74,15 @@ def test_a_mask_needs_a_scale() -> None:
 
 def test_options_of_the_family() -> None:
     images = torch.rand(2, 3, 40, 40)
-    network = create_model("resattn_mini", num_classes=5, masked_stages=[1, 4], mask_depth=1, mask_width=16)
-    assert list(network.forward_with_masks(images).masks) == ["stage1.0", "stage4.0"]
+    network = create_model("resattn_mini", num_classes=5, masked_stages=[1, 3], mask_depth=1, mask_width=16)
+    assert list(network.forward_with_masks(images).masks) == ["stage1.0", "stage3.0"]
     naive = create_model("resattn_mini", learning="naive")
     assert {stage[0].learning for stage in naive.stages} >= {"naive"}
     bare = create_model("resattn_mini", num_classes=5, learning="none")
     plain = create_model("resattn_mini_plain", num_classes=5)
     plain.load_state_dict(bare.state_dict())
     assert torch.equal(plain.eval()(images), bare.eval()(images))
-    with pytest.raises(ValueError, match=r"masked_stages \(0, 2\) must be of 1 ... 4"):
+    with pytest.raises(ValueError, match=r"masked_stages \(0, 2\) must be of 1 ... 3"):
         create_model("resattn_mini", masked_stages=(0, 2))
 
 
@@ -96,7 +96,7 @@ def test_a_zero_mask_is_the_plain_control() -> None:
     network, plain = create_model("resattn_mini").eval(), create_model("resattn_mini_plain").eval()
     shared = {key: tensor for key, tensor in network.state_dict().items() if ".mask." not in key}
     plain.load_state_dict(shared)
-    for stage in (1, 2):
+    for stage in (0, 1):
         network.stages[stage][0].mask = Zero()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -105,10 +105,10 @@ def test_a_zero_mask_is_the_plain_control() -> None:
 
 def test_the_plain_control_is_a_pre_activation_resnet_of_timm_s_units() -> None:
     plain = create_model("resattn_mini_plain", num_classes=9).eval()
-    widths = [32, 32, 64, 128, 256]
+    widths = [32, 64, 128, 256]
     layers: list[nn.Module] = [nn.Conv2d(3, 32, 4, 2, 1, bias=False)]
-    for i, (before, width) in enumerate(pairwise(widths)):
-        for unit_in, stride in ((before, 1 if i == 0 else 2), (width, 1)):
+    for before, width in pairwise(widths):
+        for unit_in, stride in ((before, 2), (width, 1)):
             shortcut = None if unit_in == width and stride == 1 else DownsampleConv
             layers.append(
                 PreActBasic(
@@ -123,7 +123,7 @@ def test_the_plain_control_is_a_pre_activation_resnet_of_timm_s_units() -> None:
     twin = nn.Sequential(
         *layers, nn.BatchNorm2d(256), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 9)
     ).eval()
-    names = ["stem.0", *(f"stages.{i}.0.{part}" for i in range(4) for part in ("pre", "trunk"))]
+    names = ["stem.0", *(f"stages.{i}.0.{part}" for i in range(3) for part in ("pre", "trunk"))]
     names += ["head.norm", "", "", "", "head.fc"]
     for layer, name in zip(twin, names, strict=True):
         if name:

@@ -70,12 +70,12 @@ def test_controls_cost_what_their_twins_do(name: str, size: int | tuple[int, int
 
 
 def test_compact_counts() -> None:
-    assert parameters(meta("resattn_mini_plain")) == 2_846_216
-    assert multiply_accumulates(meta("resattn_mini_plain"), 64) == 140_036_096
-    assert parameters(meta("resattn_mini")) == 2_926_664
-    assert multiply_accumulates(meta("resattn_mini"), 64) == 141_999_232
-    assert parameters(meta("resattn_small")) == 11_413_064
-    assert multiply_accumulates(meta("resattn_small"), 64) == 560_635_008
+    assert parameters(meta("resattn_mini_plain")) == 2_809_096
+    assert multiply_accumulates(meta("resattn_mini_plain"), 64) == 102_287_360
+    assert parameters(meta("resattn_mini")) == 2_889_544
+    assert multiply_accumulates(meta("resattn_mini"), 64) == 104_250_496
+    assert parameters(meta("resattn_small")) == 11_222_536
+    assert multiply_accumulates(meta("resattn_small"), 64) == 397_581_440
 
 
 def test_counting_by_hand_and_leaving_the_model_alone() -> None:

@@ -27,10 +27,12 @@ MASKS = {
     "seed_inception_attention_v2": ["stage1.0"],
     "seed_inception_attention_v3": ["stage1.0"],
     "seed_inception_attention_v4": ["stage1.0"],
-    "resattn_mini": ["stage2.0", "stage3.0"],
-    "resattn_small": ["stage2.0", "stage3.0"],
+    "resattn_mini": ["stage1.0", "stage2.0"],
+    "resattn_small": ["stage1.0", "stage2.0"],
     "resattn_mini_plain": [],
     "resattn_small_plain": [],
+    "resattn_mini_se": ["stage1.0", "stage2.0"],
+    "resattn_small_se": ["stage1.0", "stage2.0"],
 }
 
 
@@ -161,6 +163,7 @@ def test_zero_logits_give_the_paper_s_factors_and_a_zero_mask_the_trunk(
             trunk = module.trunk(before)
             zeros = torch.zeros_like(module.mask(before))
             monkeypatch.setattr(module.mask, "logits", lambda _, zeros=zeros: zeros)
+            monkeypatch.setattr(module, "learning", "residual")
             torch.testing.assert_close(module(x), module.post(1.5 * trunk))
             monkeypatch.setattr(module, "learning", "naive")
             torch.testing.assert_close(module(x), module.post(0.5 * trunk))

@@ -18,8 +18,9 @@ class AttentionModule(nn.Module):
     (section 3.1), post(M * T) for "naive" attention, and post(T) where `mask` is None: a plain stage, without
     attention, of the same frame.
 
-    `pre`, `trunk` and `post` map N x C x H x W to N x C' x H' x W'; `mask` maps x1 to N x C' x H' x W' or to
-    N x 1 x H' x W' of the trunk's output. Raises ValueError for an unknown `learning`.
+    `pre`, `trunk` and `post` map N x C x H x W to N x C' x H' x W'; `mask` maps x1 to
+    N x C' x H' x W' of the trunk's output, or to what broadcasts to it: N x 1 x H' x W', N x C' x 1 x 1.
+    Raises ValueError for an unknown `learning`.
     """
 
     def __init__(

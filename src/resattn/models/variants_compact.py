@@ -1,9 +1,10 @@
-"""The compact family for 64x64 images, which trains on a laptop, and its plain controls of equal cost.
+"""The compact family for 64x64 images, which trains on a laptop, and its controls of equal cost.
 
-A strided 4x4 stem, then four stages of two pre-activation basic units: the first changes width and
-resolution, the second is the trunk. A mask sits on the second and third stage only, where the feature maps
-are 16x16 and 8x8: there it costs under 2 % of the network's multiply-accumulates. The controls are the same
-frame without masks.
+A strided 4x4 stem, then three stages of two pre-activation basic units: the first changes width and
+resolution, the second is the trunk. A mask sits on the first and second stage, where the feature maps are
+16x16 and 8x8: there it costs under 2 % of the network's multiply-accumulates. No unit works at the stem's
+32x32: on a CPU, two of them took half the time of a training step (docs/experiment-log.md). The controls are
+the same frame without masks, and with squeeze-and-excitation in their places.
 """
 
 from collections.abc import Sequence
@@ -18,45 +19,55 @@ from resattn.models.compact_mask import CompactMask
 from resattn.models.network import ClassifierHead, ResidualAttentionNetwork
 from resattn.models.registry import build_network, default_cfg, normalization, register_variant
 from resattn.models.residual_units import PreActivationBasic
+from resattn.models.squeeze_excitation import SqueezeExcitation
 
-MINI = (32, 64, 128, 256)
-SMALL = (64, 128, 256, 512)
+MINI = (64, 128, 256)
+SMALL = (128, 256, 512)
 
 
 def compact_network(
     *,
     widths: Sequence[int],
+    attention: Literal["compact", "squeeze_excitation", "none"],
     num_classes: int = 200,
     in_chans: int = 3,
     drop_rate: float = 0.0,
     learning: Literal["residual", "naive", "none"] = "residual",
-    masked_stages: Sequence[int] = (2, 3),
+    masked_stages: Sequence[int] = (1, 2),
+    stem_width: int = 32,
     mask_width: int = 32,
     mask_depth: int = 2,
 ) -> ResidualAttentionNetwork:
     """The frame of the family.
 
-    `widths` are the stages' channels; `masked_stages` says which stages (from 1) have a mask, `mask_width`
-    and `mask_depth` its channels and its scales; `learning` "none" leaves all masks out. Raises ValueError
-    for a stage that is not there.
+    `widths` are the stages' channels, `stem_width` the stem's; `attention` is the kind of mask, and
+    `masked_stages` says which stages (from 1) have one, `mask_width` and `mask_depth` the compact masks'
+    channels and scales. `learning` "none" leaves all masks out. Raises ValueError for a stage that is not
+    there.
     """
-    if learning != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
+    if learning == "none":
+        attention = "none"
+    if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
         raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {len(widths)}")
     stages = []
-    before = widths[0]
+    before = stem_width
     for i, width in enumerate(widths, start=1):
-        masked = learning != "none" and i in masked_stages
+        mask: nn.Module | None = None
+        if attention == "compact" and i in masked_stages:
+            mask = CompactMask(width, width=mask_width, depth=mask_depth)
+        elif attention == "squeeze_excitation" and i in masked_stages:
+            mask = SqueezeExcitation(width)
         module = AttentionModule(
-            pre=PreActivationBasic(before, width, 1 if i == 1 else 2),
+            pre=PreActivationBasic(before, width, 2),
             trunk=PreActivationBasic(width, width, 1),
-            mask=CompactMask(width, width=mask_width, depth=mask_depth) if masked else None,
+            mask=mask,
             post=nn.Identity(),
             learning="naive" if learning == "naive" else "residual",
         )
         stages.append([module])
         before = width
     return ResidualAttentionNetwork(
-        stem=_strided_stem(in_chans, widths[0]),
+        stem=_strided_stem(in_chans, stem_width),
         stages=stages,
         head=ClassifierHead(
             in_features=before, num_classes=num_classes, norm=nn.BatchNorm2d(before), drop_rate=drop_rate
@@ -76,31 +87,47 @@ def _strided_stem(in_chans: int, width: int) -> nn.Sequential:
 _CFG = default_cfg(input_size=64, num_classes=200, pool_size=4, first_conv="stem.0")
 
 default_cfgs = generate_default_cfgs(
-    dict.fromkeys(("resattn_mini", "resattn_small", "resattn_mini_plain", "resattn_small_plain"), _CFG)
+    {f"resattn_{size}{control}": _CFG for control in ("", "_plain", "_se") for size in ("mini", "small")}
 )
 
 
 @register_variant
 def resattn_mini(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
-    """Widths 32-64-128-256, masks on the second and third stage."""
-    return build_network(partial(compact_network, widths=MINI), "resattn_mini", pretrained, **options)
+    """Widths 64-128-256, masks on the first and second stage."""
+    frame = partial(compact_network, widths=MINI, attention="compact")
+    return build_network(frame, "resattn_mini", pretrained, **options)
 
 
 @register_variant
 def resattn_small(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
-    """Widths 64-128-256-512, masks on the second and third stage."""
-    return build_network(partial(compact_network, widths=SMALL), "resattn_small", pretrained, **options)
+    """Widths 128-256-512, masks on the first and second stage."""
+    frame = partial(compact_network, widths=SMALL, attention="compact")
+    return build_network(frame, "resattn_small", pretrained, **options)
 
 
 @register_variant
 def resattn_mini_plain(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
     """The frame of resattn_mini without masks: its control."""
-    frame = partial(compact_network, widths=MINI, learning="none")
+    frame = partial(compact_network, widths=MINI, attention="none", learning="none")
     return build_network(frame, "resattn_mini_plain", pretrained, **options)
 
 
 @register_variant
 def resattn_small_plain(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
     """The frame of resattn_small without masks: its control."""
-    frame = partial(compact_network, widths=SMALL, learning="none")
+    frame = partial(compact_network, widths=SMALL, attention="none", learning="none")
     return build_network(frame, "resattn_small_plain", pretrained, **options)
+
+
+@register_variant
+def resattn_mini_se(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
+    """The frame of resattn_mini with squeeze-and-excitation in the masks' places: its other control."""
+    frame = partial(compact_network, widths=MINI, attention="squeeze_excitation", learning="naive")
+    return build_network(frame, "resattn_mini_se", pretrained, **options)
+
+
+@register_variant
+def resattn_small_se(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
+    """The frame of resattn_small with squeeze-and-excitation in the masks' places: its other control."""
+    frame = partial(compact_network, widths=SMALL, attention="squeeze_excitation", learning="naive")
+    return build_network(frame, "resattn_small_se", pretrained, **options)
