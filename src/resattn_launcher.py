@@ -12,9 +12,9 @@ from cyclopts import App, ArgumentCollection
 
 
 def recipe_defaults(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Let `train --recipe FILE` fill the options that were not given; cyclopts calls this before it binds them."""
-    if commands == ("train",):
-        from resattn.cli import fill_from_recipe
+    """Let `--recipe FILE` fill the options that were not given; cyclopts calls this before it binds them."""
+    if commands in (("train",), ("tune",)):
+        from resattn.recipe_options import fill_from_recipe
 
         fill_from_recipe(app, commands, arguments)
 
@@ -39,9 +39,13 @@ prepare.command(
 app.command(prepare)
 app.command("resattn.cli:train", name="train", help="Train a network, or go on with a run that was stopped.")
 app.command(
+    "resattn.cli_experiments:tune", name="tune", help="Search over any field of a recipe, trial by trial."
+)
+app.command(
     "resattn.cli:evaluate", name="evaluate", help="Measure accuracy and calibration, table and figures."
 )
 app.command("resattn.cli:predict", name="predict", help="Name what is in images.")
+app.command("resattn.cli:release", name="release", help="Weights, figures and a model card to hand out.")
 app.command("resattn.cli:models", name="models", help="List the networks with their cost and weights.")
 
 

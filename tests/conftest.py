@@ -1,9 +1,13 @@
 """Fixtures every test may use: a home of its own, and the real archive where this checkout has one."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 # As the `resattn` command does, before torch is loaded: tests share the machine too.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -24,3 +28,67 @@ def tiny_imagenet_archive() -> Path:
     if not archive.is_file():
         pytest.skip(f"needs the real Tiny ImageNet archive at {archive}")
     return archive
+
+
+DrawDots = Callable[..., Path]
+
+
+def _draw_dots(folder: Path, colours: dict[str, tuple[int, int, int]], *, images: int, side: int) -> Path:
+    """A folder of noisy PNG images for each colour: `colours` says how strong red, green and blue are, 0 to 1."""
+    rng = np.random.default_rng(0)
+    for name, weights in colours.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(images):
+            pixels = rng.integers(0, 120, (side, side, 3), dtype=np.uint8)
+            pixels += np.array(weights, dtype=np.uint8) * rng.integers(40, 130, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def draw_dots() -> DrawDots:
+    """The function above."""
+    return _draw_dots
+
+
+@dataclass(frozen=True)
+class TrainedDots:
+    """A home with the data set "dots" (blue and red noise, 24 px, 24 images to validate on), a run that learnt it in
+    a few steps, its release, and an image to predict."""
+
+    home: Path
+    run: Path
+    release: Path
+    photo: Path
+
+
+@pytest.fixture(scope="session")
+def trained_dots_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedDots:
+    """What `trained_dots` gives, made once."""
+    from resattn.data.image_folder import prepare_image_folder
+    from resattn.evaluation.release import release
+    from resattn.training.recipe import Recipe
+    from resattn.training.run import train
+    from resattn.training.run_folder import RunFolder
+
+    place = tmp_path_factory.mktemp("trained")
+    images = _draw_dots(place / "dots", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=60, side=24)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESATTN_HOME", str(place / "home"))
+        prepare_image_folder(images, name="dots", size=24, val_share=0.2)
+        folder = RunFolder(place / "run")
+        options: dict[str, float | int | str | bool] = {"mask_width": 8, "drop_rate": 0.1}
+        recipe = Recipe(data="dots", model_options=options, steps=16, batch_size=16, start_scale=1.0)
+        train(recipe.replace(validations=1, precision="fp32"), folder)
+        release(folder.weights_file, environment=folder.environment(), out=place / "release")
+    return TrainedDots(place / "home", folder.path, place / "release", images / "red" / "0.png")
+
+
+@pytest.fixture
+def trained_dots(trained_dots_once: TrainedDots, monkeypatch: pytest.MonkeyPatch) -> TrainedDots:
+    """A trained network whose home is `$RESATTN_HOME`, and whose release is what ships with the package."""
+    from resattn.models import pretrained
+
+    monkeypatch.setenv("RESATTN_HOME", str(trained_dots_once.home))
+    monkeypatch.setattr(pretrained, "FOLDER", trained_dots_once.release)
+    return trained_dots_once

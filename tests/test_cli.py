@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from resattn.data.shapes import prepare_shapes
+from resattn.errors import ResattnError
 from resattn.models import list_variants
-from resattn.training.recipe import Recipe
+from resattn.training.recipe import Recipe, find_recipe
 from resattn.training.run import train
 from resattn.training.run_folder import RunFolder
+from resattn_launcher import app
 
 
 def resattn(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -132,7 +134,7 @@ def test_a_length_on_the_command_line_replaces_the_recipes(run_dir: Path, tmp_pa
         (["train", "--resume"], "no unfinished run"),
         (["train", "--resume", "--seed", "4"], "leave them out"),
         (["evaluate", "nowhere"], "no run folder, weights file or model name"),
-        (["evaluate", "resattn_mini"], "no weights ship for resattn_mini"),
+        (["evaluate", "seed_residual"], "no weights ship for seed_residual"),
         (["predict", "nowhere", "x.png"], "no run folder, weights file or model name"),
         (["prepare", "tiny-imagenet"], "--archive"),
         (["prepare", "folder", "/none", "--name", "x"], "/none"),
@@ -161,3 +163,92 @@ def test_a_submission_is_of_the_test_split(run_dir: Path, tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "shapes has no split 'test'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def printed_by(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command prints, run in this process, where a test can say which weights ship."""
+    app([*map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def test_predict_takes_the_shipped_network_or_one_of_ours(
+    trained_dots, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, file = trained_dots.photo, trained_dots.release / "resattn_mini.safetensors"
+    shipped = printed_by(capsys, "predict", photo, "--json")
+    assert json.loads(shipped)["source"] == str(photo)
+    for arguments in (("resattn_mini", photo), (photo, "--model", "resattn_mini"), (file, photo)):
+        assert printed_by(capsys, "predict", *arguments, "--json") == shipped
+    both = printed_by(capsys, "predict", photo, photo, "--json").splitlines()
+    assert [json.loads(line)["source"] for line in both] == [str(photo)] * 2
+    own = printed_by(capsys, "predict", trained_dots.run, photo, "--json")
+    assert own == printed_by(capsys, "predict", photo, "--model", trained_dots.run, "--json")
+    assert json.loads(own)["labels"] == json.loads(shipped)["labels"]
+
+
+def test_the_shipped_network_evaluates_to_the_digit(trained_dots, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = json.loads(printed_by(capsys, "evaluate", "resattn_mini", "--flip", "--json"))
+    facts = json.loads((trained_dots.release / "resattn_mini.json").read_text())
+    for name in ("data", "split", "images", "top1", "top5", "loss", "ece", "model", "flip_average"):
+        assert printed[name] == facts[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "--from", "nowhere"], "nowhere is no run folder, weights file or model name"),
+        (["train", "--from", "pretrained", "--model", "resattn_small"], "no weights ship for resattn_small"),
+        (["train", "--data", "folder:/none"], "/none does not exist"),
+        (["release", "nowhere"], "nowhere is no run folder, weights file or model name"),
+        (["predict", "nowhere.jpg"], "nowhere.jpg does not exist"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    trained_dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ResattnError) as refused:
+        app(arguments)
+    assert told in refused.value.what
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_release_writes_beside_the_run(trained_dots, capsys: pytest.CaptureFixture[str]) -> None:
+    told = printed_by(capsys, "release", trained_dots.run, "--name", "mine")
+    assert "Stored as float16: half precision changes 0 right answers of 24." in told
+    assert {path.name for path in (trained_dots.run / "release").iterdir()} == {
+        "mine.json", "mine.md", "mine.safetensors",
+    }  # fmt: skip
+
+
+def test_training_from_weights_takes_their_network_and_the_shipped_recipe(
+    trained_dots,
+    draw_dots,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RESATTN_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    draw_dots(
+        tmp_path / "leaves", {"birch": (0, 1, 0), "oak": (1, 1, 0), "yew": (0, 1, 1)}, images=4, side=24
+    )
+    length = ("--steps", 1, "--validations", 1, "--precision", "fp32")
+    app(
+        [
+            *map(
+                str,
+                ("train", "--data", "folder:leaves", "--from", trained_dots.run, "--batch-size", 8, *length),
+            )
+        ]
+    )
+    assert "with the recipe fine-tune" in capsys.readouterr().err
+    recipe = RunFolder(Path("runs/leaves-24-resattn_mini-1")).recipe()
+    fine_tune = Recipe.from_yaml(find_recipe("fine-tune"))
+    assert recipe == fine_tune.replace(
+        data="leaves-24", start_from=str(trained_dots.run), batch_size=8, steps=1, validations=1,
+        precision="fp32", model_options={"mask_width": 8},
+    )  # fmt: skip
+    assert json.loads(Path("runs/leaves-24-resattn_mini-1/results.json").read_text())["classes"] == 3
+    with pytest.raises(ResattnError, match="the model is resattn_small"):
+        app(["train", "--data", "leaves-24", "--from", str(trained_dots.run), "--model", "resattn_small"])

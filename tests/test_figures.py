@@ -168,6 +168,40 @@ def test_odd_names_are_drawn_as_text(tmp_path: Path) -> None:
     assert short_name("a very long name that goes on and on") == "a very long name that…"
 
 
+def study(trials: int, best: list[int], **changes: object) -> Figure:
+    steps = np.arange(1, 5) * 100.0
+    drawn = [(steps, np.linspace(0.1, 0.4, 4) - 0.0001 * k) for k in range(trials)]
+    table = [{"trial": str(k), "top-1": "40%", "lr": "0.1"} for k in best]
+    arguments = {"importances": {"lr": 0.75, "shift": 0.25}, "curves": drawn, "best": best, "table": table}
+    return figures.study_overview(**{**arguments, **changes}, title="Study a")
+
+
+def test_a_study_shows_importances_and_its_best_trials_over_the_others(tmp_path: Path) -> None:
+    figure = study(9, [4, 2, 0])
+    figures.save(figure, tmp_path / "study.png", dpi=50)
+    bars, lines, _ = figure.axes
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["lr", "shift"]
+    assert {"75 %", "25 %", "6 others", "Best trials", "top-1", "0.1"} <= texts(figure)
+    heights = sorted(text.xy[1] for text in lines.texts if text.get_text() == "40.0")
+    assert len(heights) == 3
+    assert heights[0] == pytest.approx(39.96)
+    assert min(np.diff(heights)) > 0.05 * max(heights), "figures beside curves that end alike lie apart"
+
+
+def test_a_study_of_one_trial_of_failed_ones_and_of_many_fields(tmp_path: Path) -> None:
+    nothing = (np.array([]), np.array([]))
+    point = (np.array([3.0]), np.array([0.5]))
+    one = study(1, [0], importances={})
+    failed = study(0, [], importances={}, curves=[nothing, nothing])
+    wide = [{f"augmentation.field_{k}": "0.12345" for k in range(20)}]
+    many = study(1, [0], importances=dict.fromkeys(wide[0], 0.05), curves=[point, nothing], table=wide)
+    for number, figure in enumerate((one, failed, many)):
+        figures.save(figure, tmp_path / f"{number}.png", dpi=50)
+    assert "too few finished trials to tell" in texts(one) & texts(failed)
+    assert "no validation yet" in texts(failed)
+    assert "no validation yet" not in texts(one)
+
+
 def test_figures_need_no_screen_and_leave_the_users_style_alone() -> None:
     # Reading rcParams["backend"] would itself import pyplot.
     code = """

@@ -3,26 +3,18 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, ArgumentCollection, Parameter
-from cyclopts.config import Dict
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Column, Table
+from cyclopts import Parameter
 
 from resattn.errors import ResattnError
-from resattn.training.recipe import Recipe, find_recipe, read_yaml
+from resattn.tables import console, print_preparation, print_scores, print_variants
+from resattn.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from resattn.data.packing import PreparedReport
-    from resattn.evaluation.classification import ClassificationResult
     from resattn.hardware import Execution
     from resattn.models.network import ResidualAttentionNetwork
 
-console = Console(highlight=False)
-# Three ways to say how long a run is: one of them on the command line replaces any of them in a recipe.
-RUN_LENGTHS = ("time", "epochs", "steps")
 SkipBad = Annotated[bool, Parameter(negative="", help="Leave out images that cannot be read, and list them.")]
 Archive = Annotated[Path | None, Parameter(help="The official archive, where you have it already.")]
 Download = Annotated[bool, Parameter(negative="", help="Fetch the archive from its official address.")]
@@ -37,7 +29,7 @@ def prepare_tiny_imagenet(
     """Pack Tiny ImageNet (200 classes, 64x64 RGB, boxes) from its official archive."""
     from resattn.data.tiny_imagenet import prepare_tiny_imagenet as prepare
 
-    _report(prepare(archive=archive, download=download, skip_bad=skip_bad))
+    print_preparation(prepare(archive=archive, download=download, skip_bad=skip_bad))
 
 
 def prepare_folder(
@@ -58,28 +50,30 @@ def prepare_folder(
     """
     from resattn.data.image_folder import prepare_image_folder
 
-    _report(prepare_image_folder(path, name=name, size=size, val_share=val_share, skip_bad=skip_bad))
+    print_preparation(
+        prepare_image_folder(path, name=name, size=size, val_share=val_share, skip_bad=skip_bad)
+    )
 
 
 def prepare_cifar10(*, archive: Archive = None, download: Download = False) -> None:
     """Pack CIFAR-10 (10 classes, 32x32 RGB) from its official archive."""
     from resattn.data.cifar import prepare_cifar
 
-    _report(prepare_cifar("cifar10", archive=archive, download=download))
+    print_preparation(prepare_cifar("cifar10", archive=archive, download=download))
 
 
 def prepare_cifar100(*, archive: Archive = None, download: Download = False) -> None:
     """Pack CIFAR-100 (100 classes, 32x32 RGB) from its official archive."""
     from resattn.data.cifar import prepare_cifar
 
-    _report(prepare_cifar("cifar100", archive=archive, download=download))
+    print_preparation(prepare_cifar("cifar100", archive=archive, download=download))
 
 
 def prepare_shapes(*, seed: int = 0) -> None:
     """Draw the embedded data set of shapes and textures from a seed."""
     from resattn.data.shapes import prepare_shapes as prepare
 
-    _report(prepare(seed=seed))
+    print_preparation(prepare(seed=seed))
 
 
 def train(
@@ -94,17 +88,20 @@ def train(
     Parameters
     ----------
     recipe_file
-        A recipe (YAML), or the name of one that ships with resattn; options given beside it have the last word.
+        A recipe (YAML), or the name of one that ships with resattn; options given beside it have the last word. With
+        --from it is fine-tune where left out.
     run_dir
         The run's folder; runs/DATA-MODEL-N where left out.
     resume
         Go on with the run in --run-dir, or with the newest unfinished one under runs/.
     """
     from resattn.training import run as running
+    from resattn.training.own_images import with_packed_folder
     from resattn.training.run_folder import RunFolder, latest_unfinished, new_run_folder
     from resattn.training.stopping import TrainingStopped
 
-    del recipe_file  # read by `fill_from_recipe`, before the options were parsed
+    if recipe.start_from and not recipe_file:
+        print("--from: with the recipe fine-tune, where no option says otherwise", file=sys.stderr)
     if resume and recipe != Recipe():
         raise ResattnError(
             "--resume goes on with the recipe in the run folder, and takes no options of a recipe",
@@ -113,33 +110,17 @@ def train(
     if resume:
         folder = RunFolder(run_dir) if run_dir else latest_unfinished()
     else:
+        recipe = recipe if run_dir else with_packed_folder(recipe)  # which names the folder
         folder = RunFolder(run_dir) if run_dir else new_run_folder(recipe)
     try:
         result = running.resume(folder) if resume else running.train(recipe, folder)
     except TrainingStopped as stopped:
         print(f"stopped by {stopped}; go on with: {folder.resume_command}", file=sys.stderr)
         sys.exit(stopped.exit_status)
-    _print_scores(result)
+    print_scores(result)
     console.print(
         f"\nThe run lies in [bold]{folder.path}[/bold]: weights, results, learning curves, confusion."
     )
-
-
-def fill_from_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Fill options of `train` that were not given from the file after --recipe, once that is known to be valid."""
-    for argument in arguments:
-        if argument.name == "--recipe" and argument.tokens:
-            path = find_recipe(argument.tokens[0].value)
-            Recipe.from_yaml(path)
-            chosen = {other.name for other in arguments if other.tokens}
-            length_chosen = chosen & {f"--{name}" for name in RUN_LENGTHS}
-            fields = {
-                name: value
-                for name, value in read_yaml(path).items()
-                if value is not None and not (length_chosen and name in RUN_LENGTHS)
-            }
-            Dict(fields, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
-            return
 
 
 def evaluate(
@@ -198,39 +179,73 @@ def evaluate(
     if json_output:
         print(json.dumps(result.to_json()))
         return
-    _print_scores(result)
+    print_scores(result)
     if out:
         console.print(f"\nPer-class table and confusion figure are in [bold]{out}[/bold].")
 
 
 def predict(
-    source: Source,
-    images: Annotated[list[Path], Parameter(help="Image files or folders of them.")],
+    paths: Annotated[list[str], Parameter(help="Image files or folders of them; a network may stand first.")],
     /,
     *,
+    model: str | None = None,
     top: int = 5,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Name what is in images.
+    """Name what is in images, with the network that ships with resattn or with your own.
+
+    The network is --model; else the first path, where that is a run folder, a .safetensors file or a model's name; else
+    the shipped one.
 
     Parameters
     ----------
+    model
+        A run folder, a .safetensors file, or the name of a model with weights. Every path is then an image.
     top
         How many classes to name.
     json_output
         Print one JSON object a line, one line an image.
     """
-    from resattn.models.loading import load
+    from resattn.models.loading import load, network_and_images
     from resattn.serving.predictor import Predictor, iter_image_files
 
+    source, images = network_and_images(paths, model=model)
+    files = iter_image_files(images)
     predictor = Predictor(load(source))
-    for prediction in predictor.stream(iter_image_files(images), top=top):
+    for prediction in predictor.stream(files, top=top):
         if json_output:
             print(json.dumps(prediction.to_json()))
             continue
         console.print(f"[bold]{prediction.source}[/bold]")
         for label, description, probability in prediction.rows():
             console.print(f"  {probability:6.1%}  {description}  [dim]{label}[/dim]")
+
+
+def release(run: Path, /, *, out: Path | None = None, name: str | None = None) -> None:
+    """Make a finished run ready to hand out: weights in half precision where that costs nothing, figures, model card.
+
+    Parameters
+    ----------
+    run
+        The folder of a finished run.
+    out
+        Where NAME.safetensors, NAME.json and NAME.md go; RUN/release where left out.
+    name
+        What the files are called; the network's name where left out.
+    """
+    from resattn.evaluation.release import release as write
+    from resattn.models.loading import find_weights
+    from resattn.training.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    written = write(
+        find_weights(run), environment=folder.environment(), out=out or run / "release", name=name
+    )
+    print_scores(written.result)
+    console.print(f"\nStored as {written.stored_as}: {written.reason}.")
+    console.print(
+        f"The model card is [bold]{written.card}[/bold], the weights and exact figures are beside it."
+    )
 
 
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
@@ -247,14 +262,7 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative="")
     if json_output:
         print(json.dumps(rows))
         return
-    table = Table(
-        Column("model", no_wrap=True), "input", "classes", "parameters", "MACs", "weights", box=SIMPLE
-    )
-    for row in rows:
-        side = f"{row['input_size']} px"
-        cost = (f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f} G")
-        table.add_row(row["model"], side, str(row["classes"]), *cost, row["weights"] or "-")
-    console.print(table)
+    print_variants(rows)
 
 
 def _submit(
@@ -265,33 +273,3 @@ def _submit(
 
     lines = write_submission(network, open_split(data, split), path, execution=execution)
     console.print(f"{lines:,} predictions for {data} {split} are in {path}")
-
-
-def _report(report: "PreparedReport") -> None:
-    table = Table("split", "images", "with boxes", title=f"{report.name}: {report.classes} classes")
-    for split, images in report.images.items():
-        table.add_row(split, f"{images:,}", f"{report.boxes.get(split, 0):,}")
-    console.print(table)
-    for note in report.notes:
-        console.print(f"note: {note}")
-    if report.skipped:
-        console.print(f"skipped {len(report.skipped)} bad images:")
-        for line in report.skipped:
-            console.print(f"  {line}")
-    console.print(f"prepared in {report.seconds:.1f} s; train with: resattn train --data {report.name}")
-
-
-def _print_scores(result: "ClassificationResult") -> None:
-    table = Table("view", "top-1", "top-5", "loss", "calibration error", title=_title(result))
-    rows: list[tuple[str, Any]] = [("single", result)]
-    if result.flip_average is not None:
-        rows.append(("with mirror image", result.flip_average))
-    for view, scores in rows:
-        table.add_row(
-            view, f"{scores.top1:.2%}", f"{scores.top5:.2%}", f"{scores.loss:.4f}", f"{scores.ece:.2%}"
-        )
-    console.print(table)
-
-
-def _title(result: "ClassificationResult") -> str:
-    return f"{result.model} on {result.data} {result.split}: {result.images:,} images"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resattn.data.augmentation import Augmentation, erase, flips, gather, mix
+from resattn.data.augmentation import Augmentation, crop, erase, flips, gather, mix
 from resattn.data.batches import Batch, EvaluationBatches, TrainingBatches, image_size, to_float
 
 PLAIN = Augmentation(flip="none", shift=0)
@@ -153,6 +153,32 @@ def test_erasing_touches_none_or_every_image(probability: float) -> None:
     erase(images, probability, np.random.default_rng(0))
     touched = [bool(image.any()) for image in images]
     assert touched == [probability == 1.0] * 6
+
+
+def test_a_crop_is_an_enlarged_part_of_the_image() -> None:
+    ramp = (torch.arange(32) + 0.5) / 32
+    across = ramp.expand(200, 32, 32)  # column by column from 0 to 1, and row by row in the second channel
+    images = torch.stack([across, across.transpose(1, 2), torch.full_like(across, 0.3)], dim=1)
+    cropped = crop(images, 0.5, np.random.default_rng(0))
+    assert cropped.shape == images.shape
+    torch.testing.assert_close(cropped[:, 2], images[:, 2])
+    wide, high = (
+        cropped[:, 0, 16].diff().median(1).values * 32,
+        cropped[:, 1, :, 16].diff().median(1).values * 32,
+    )
+    assert 0.5 <= (wide * high).min() < 0.55
+    assert 0.9 < (wide * high).max() <= 1.0001
+    assert 0.74 < (wide / high).min() < 0.8
+    assert 1.25 < (wide / high).max() < 1.34
+    assert cropped[:, 0, :, 0].min() < 0.02 and cropped[:, 0, :, -1].max() > 0.98  # up to the edges
+
+
+def test_crops_are_drawn_anew_for_every_batch_and_alike_for_the_same() -> None:
+    split = split_of(8)
+    plain, cropping = (batches_of(split, augmentation=Augmentation(crop=share)) for share in (1.0, 0.3))
+    assert equal(cropping.batch(0), batches_of(split, augmentation=Augmentation(crop=0.3)).batch(0))
+    assert not torch.equal(cropping.batch(0).images, plain.batch(0).images)
+    assert cropping.batch(0).images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_evaluation_sees_every_image_once_in_order() -> None:

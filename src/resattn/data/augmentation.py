@@ -6,11 +6,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from resattn.data.image_rows import ImageRows
 
 ERASE_AREA = (0.05, 0.25)
 ERASE_VALUE = 0.45
+CROP_ASPECT = (3 / 4, 4 / 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,8 @@ class Augmentation:
     """Horizontal flip: at random, or alternating, so that two epochs show every image in both orientations."""
     shift: int = 4
     """Largest shift in both directions, in pixels of the stored image; edges are filled by reflection."""
+    crop: float = 1.0
+    """Smallest share of an image's area that a random crop keeps (Szegedy et al. 2015); 1 switches cropping off."""
     mixup: float = 0.0
     """Alpha of MixUp's Beta distribution (Zhang et al. 2018); 0 switches it off."""
     cutmix: float = 0.0
@@ -85,6 +89,24 @@ def gather(
 def _reflected(positions: np.ndarray, length: int) -> np.ndarray:
     positions = np.abs(positions)
     return np.where(positions >= length, 2 * (length - 1) - positions, positions)
+
+
+def crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Tensor:
+    """A random rectangle of each image, enlarged to the image's size: N x 3 x H x W in [0, 1] to the same.
+
+    Its area is `smallest` to 1 of the image's, its proportions 3/4 to 4/3 of the image's own, as far as it fits; it is
+    read bilinearly.
+    """
+    area = rng.uniform(smallest, 1, len(images))
+    aspect = np.exp(0.5 * rng.uniform(np.log(CROP_ASPECT[0]), np.log(CROP_ASPECT[1]), len(images)))
+    sides = np.minimum(np.stack([area**0.5 * aspect, area**0.5 / aspect], axis=1), 1)  # right, down
+    centers = rng.uniform(-1, 1, sides.shape) * (1 - sides)
+    places = np.zeros((len(images), 2, 3), dtype=np.float32)
+    places[:, (0, 1), (0, 1)] = sides
+    places[:, :, 2] = centers
+    grid = functional.affine_grid(torch.from_numpy(places), list(images.shape), align_corners=False)
+    cropped = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return cropped.contiguous(memory_format=torch.channels_last)
 
 
 def erase(images: Tensor, probability: float, rng: np.random.Generator) -> None:

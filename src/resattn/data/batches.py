@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from resattn.data.augmentation import Augmentation, erase, flips, gather, mix
+from resattn.data.augmentation import Augmentation, crop, erase, flips, gather, mix
 from resattn.data.packed import PackedSplit
 
 SIZE_STEP = 8
@@ -117,6 +117,8 @@ class TrainingBatches:
         shifts = rng.integers(-limit, limit + 1, size=(len(indices), 2))
         mirrored = flips(self.augmentation, indices, epochs, self.seed)
         images = to_float(gather(self.split.images, indices, mirrored, shifts), self.size(number))
+        if self.augmentation.crop < 1:
+            images = crop(images, self.augmentation.crop, rng)
         if self.augmentation.erase:
             erase(images, self.augmentation.erase, rng)
         labels = self._labels[torch.from_numpy(indices)]

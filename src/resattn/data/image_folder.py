@@ -1,24 +1,28 @@
 """Your own image folders to a packed data set."""
 
 import hashlib
+import itertools
+import json
+import re
 import shlex
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resattn import progress
+from resattn import home, progress
 from resattn.data.decoding import BadImageError, decode_rgb, fit_square, in_order, read_file, to_array
 from resattn.data.faults import Faults
-from resattn.data.folder_layout import PlannedFile, read_folder
-from resattn.data.packing import PackedWriter, PreparedReport, check_name
+from resattn.data.folder_layout import FolderLayout, PlannedFile, read_folder
+from resattn.data.packing import DESCRIPTION, PackedWriter, PreparedReport, check_name
 from resattn.errors import ResattnError
 
 RESERVED_NAMES = ("tiny-imagenet", "cifar10", "cifar100", "shapes")
 SMALLEST, LARGEST = 8, 1024
+VAL_SHARE = 0.1
 
 
 class _Decoded(NamedTuple):
@@ -32,7 +36,7 @@ def prepare_image_folder(
     *,
     name: str,
     size: int = 64,
-    val_share: float = 0.1,
+    val_share: float = VAL_SHARE,
     seed: int = 0,
     root: Path | None = None,
     skip_bad: bool = False,
@@ -56,7 +60,7 @@ def prepare_image_folder(
     mend = "remove or replace it" + ("" if skip_bad else ", or leave out what is bad with --skip-bad")
     faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
     layout = read_folder(path, faults, val_share=val_share, seed=seed)
-    command = f"resattn prepare folder {shlex.quote(str(path.absolute()))} --name {name} --size {size}"
+    command = _command(path, name=name, size=size, val_share=val_share, skip_bad=skip_bad)
     source = hashlib.sha256()
     with PackedWriter(
         name,
@@ -74,6 +78,70 @@ def prepare_image_folder(
             notes=layout.notes,
             skipped=faults.skipped,
         )
+
+
+def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[str, PreparedReport | None]:
+    """Pack a folder of images as `prepare_image_folder` does, unless that was done and no file has changed since.
+
+    Returns the data set's name, made of the folder's and `size`, and the report of the packing, None where there was
+    nothing to do. Bad files are left out and listed. A name that another folder's data set has gets a number. Raises
+    ResattnError as `prepare_image_folder` does, and where no class has a second image, to validate on.
+    """
+    path = path.expanduser()
+    layout = read_folder(path, Faults(action="skip", mend=""), val_share=VAL_SHARE, seed=0)
+    if "val" not in layout.splits:
+        raise ResattnError(
+            f"every class in {path} has one image, and none is left to validate on",
+            "add images, two a class or more",
+        )
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-._")[:48] or "images"
+    for number in itertools.count(1):
+        name = f"{stem}-{size}" if number == 1 else f"{stem}-{size}-{number}"
+        there = _description(name, home.data_root() if root is None else root)
+        if not there or there.get("command") == _command(path, name=name, size=size, skip_bad=True):
+            break
+    if there and there.get("source_sha256") == _source_sha256(layout):
+        return name, None
+    return name, prepare_image_folder(path, name=name, size=size, root=root, skip_bad=True)
+
+
+def _command(
+    path: Path, *, name: str, size: int, val_share: float = VAL_SHARE, skip_bad: bool = False
+) -> str:
+    """The command line that packs the folder again."""
+    words = f"resattn prepare folder {shlex.quote(str(path.absolute()))} --name {name} --size {size}"
+    share = "" if val_share == VAL_SHARE else f" --val-share {val_share:g}"
+    return words + share + (" --skip-bad" if skip_bad else "")
+
+
+def _description(name: str, root: Path) -> dict[str, Any] | None:
+    """What is known of a prepared data set; None where there is none, and nothing where that cannot be read."""
+    try:
+        return dict(json.loads((root / name / DESCRIPTION).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        return {"command": None}
+
+
+def _source_sha256(layout: FolderLayout) -> str:
+    """What `prepare_image_folder` would record of these files, whose pixels are not decoded for it."""
+    source = hashlib.sha256()
+    for split, files in layout.splits.items():
+        for file, digest in zip(files, in_order(_digest, files), strict=True):
+            source.update(_identity(split, file) + digest)
+    return source.hexdigest()
+
+
+def _digest(file: PlannedFile) -> bytes:
+    try:
+        return hashlib.sha256(read_file(file.path)).digest()
+    except BadImageError:
+        return b""
+
+
+def _identity(split: str, file: PlannedFile) -> bytes:
+    return f"{split}/{file.file_name}\n".encode("utf-8", "surrogatepass")
 
 
 def _check_options(name: str, size: int, val_share: float) -> None:
@@ -107,7 +175,7 @@ def _pack(
         progress.bar(total=len(files), description=f"preparing {split}") as advance,
     ):
         for file, digest, pixels in in_order(decode, files, workers=workers):
-            source.update(f"{split}/{file.file_name}\n".encode("utf-8", "surrogatepass") + digest)
+            source.update(_identity(split, file) + digest)
             if isinstance(pixels, BadImageError):
                 faults.found(str(file.path), str(pixels))
             else:

@@ -4,5 +4,6 @@ from resattn.figures.confusion import confusion_matrix
 from resattn.figures.curves import learning_curves
 from resattn.figures.predictions import predictions_sheet
 from resattn.figures.style import save
+from resattn.figures.tuning import study_overview
 
-__all__ = ["confusion_matrix", "learning_curves", "predictions_sheet", "save"]
+__all__ = ["confusion_matrix", "learning_curves", "predictions_sheet", "save", "study_overview"]

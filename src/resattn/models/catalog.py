@@ -5,12 +5,14 @@ from typing import TypedDict
 import torch
 
 from resattn.models.cost import multiply_accumulates, parameters
+from resattn.models.pretrained import find_pretrained, pretrained_names
 from resattn.models.registry import create_model, list_variants
 
 
 class VariantDescription(TypedDict):
     """One row: parameters are the learnable ones, macs are of one image of side `input_size`, convolutions and linear
-    layers only; `weights` is where trained weights come from, None where none ship."""
+    layers only; `weights` is the file of the shipped weights and `top1` their accuracy, a fraction of 1, on the
+    validation split of `data`: None where none ship."""
 
     model: str
     input_size: int
@@ -18,6 +20,8 @@ class VariantDescription(TypedDict):
     parameters: int
     macs: int
     weights: str | None
+    data: str | None
+    top1: float | None
 
 
 def describe_variants() -> list[VariantDescription]:
@@ -28,6 +32,7 @@ def describe_variants() -> list[VariantDescription]:
 def _describe(name: str) -> VariantDescription:
     with torch.device("meta"):
         network = create_model(name)
+    shipped = find_pretrained(name) if name in pretrained_names() else None
     size = int(network.pretrained_cfg["input_size"][-1])  # type: ignore[index]
     return {
         "model": name,
@@ -35,5 +40,7 @@ def _describe(name: str) -> VariantDescription:
         "classes": network.num_classes,
         "parameters": parameters(network),
         "macs": multiply_accumulates(network, size),
-        "weights": network.pretrained_cfg.get("file") or None,  # type: ignore[typeddict-item]
+        "weights": str(shipped.file) if shipped else None,
+        "data": shipped.data if shipped else None,
+        "top1": shipped.top1 if shipped else None,
     }

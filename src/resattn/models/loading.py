@@ -1,13 +1,16 @@
 """A trained network from whatever a user names: a run folder, a weights file, or a model's name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from resattn.errors import ResattnError
 from resattn.models.network import ResidualAttentionNetwork
-from resattn.models.registry import create_model, list_variants
+from resattn.models.pretrained import DEFAULT, find_pretrained, pretrained_names
+from resattn.models.registry import list_variants
 from resattn.models.weights import load_weights
 
 WEIGHTS_NAME = "weights.safetensors"
+RECIPE_NAME = "recipe.yaml"
 
 
 def load(source: str | Path) -> ResidualAttentionNetwork:
@@ -16,12 +19,20 @@ def load(source: str | Path) -> ResidualAttentionNetwork:
     It is in evaluation mode, with class ids and readable names in `pretrained_cfg` ("label_names",
     "label_descriptions"). Raises ResattnError where there is nothing to load, naming what would make it.
     """
+    return load_weights(find_weights(source)).eval()
+
+
+def find_weights(source: str | Path) -> Path:
+    """The weights file of a run folder, a .safetensors file itself, or the one shipped under a model's name.
+
+    Raises ResattnError where there is none, naming what would make it.
+    """
     path = Path(source)
     if path.is_dir():
         weights = path / WEIGHTS_NAME
         if weights.is_file():
-            return load_weights(weights).eval()
-        if (path / "recipe.yaml").is_file():
+            return weights
+        if (path / RECIPE_NAME).is_file():
             raise ResattnError(
                 f"the run in {path} is not finished: it has no {WEIGHTS_NAME}",
                 f"go on with `resattn train --resume --run-dir {path}`",
@@ -30,16 +41,44 @@ def load(source: str | Path) -> ResidualAttentionNetwork:
             f"{path} holds no run (no {WEIGHTS_NAME})", "name a run folder, a weights file or a model"
         )
     if path.is_file():
-        return load_weights(path).eval()
+        return path
     if str(source) in list_variants():
-        network = create_model(str(source))
-        if not network.pretrained_cfg.get("file"):
-            raise ResattnError(
-                f"no weights ship for {source}",
-                f"train it with `resattn train --model {source}` and name the run",
-            )
-        return create_model(str(source), pretrained=True).eval()
+        return find_pretrained(str(source)).verified_file()
     raise ResattnError(
         f"{source} is no run folder, weights file or model name",
         "`ls runs/` lists runs, `resattn models` lists models",
     )
+
+
+def network_and_images(paths: Sequence[str], *, model: str | None = None) -> tuple[str, Sequence[str]]:
+    """Tell the network from the images in what a user named: the network's source, and the images' paths.
+
+    The network is `model` where that is given. Else it is the first path, where that is a run folder, a .safetensors
+    file or (there being no such file) a model's name; else the shipped `DEFAULT`. Raises ResattnError where that leaves
+    no images, or the first of several paths is nothing at all.
+    """
+    if model is not None:
+        return model, paths
+    first, rest = paths[0], paths[1:]
+    if _names_network(first):
+        if not rest:
+            raise ResattnError(
+                f"{first} is a network, and no images are named", "name image files or folders too"
+            )
+        return first, rest
+    if rest and not Path(first).exists():
+        find_weights(first)  # says what was looked for
+    if DEFAULT not in pretrained_names():
+        raise ResattnError(
+            "no network ships with this resattn", f"name one: resattn predict --model RUN {' '.join(paths)}"
+        )
+    return DEFAULT, paths
+
+
+def _names_network(source: str) -> bool:
+    path = Path(source)
+    if path.is_dir():
+        return (path / WEIGHTS_NAME).is_file() or (path / RECIPE_NAME).is_file()
+    if path.suffix == ".safetensors":
+        return True
+    return not path.exists() and source in list_variants()

@@ -10,8 +10,10 @@ constructor with keyword options, and for each name an entry point:
 A constructor takes num_classes, in_chans and drop_rate beside its own options.
 """
 
+import dataclasses
 import difflib
 import inspect
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -21,6 +23,7 @@ from timm.models import build_model_with_cfg, register_model
 
 from resattn.errors import ResattnError
 from resattn.models.network import IMAGENET_MEAN, IMAGENET_STD, ResidualAttentionNetwork
+from resattn.models.pretrained import names_own_weights, timm_source, with_shipped_weights
 
 EntryPoint = Callable[..., ResidualAttentionNetwork]
 
@@ -33,10 +36,17 @@ _TIMM_ARGUMENTS = frozenset(
 
 
 def register_variant(entry_point: EntryPoint) -> EntryPoint:
-    """Register an entry point with timm and with `list_variants`, under its own name."""
+    """Register an entry point with timm and with `list_variants`, under its own name.
+
+    Where weights ship for it, timm is told, so that `timm.list_models(pretrained=True)` names it.
+    """
     name = entry_point.__name__
     if name not in _VARIANTS:
         _VARIANTS.append(name)
+    if source := timm_source(name):
+        configuration = sys.modules[entry_point.__module__].default_cfgs[name]
+        configuration.cfgs[configuration.tags[0]] = dataclasses.replace(configuration.default, **source)
+        configuration.is_pretrained = True
     register_model(entry_point)
     return entry_point
 
@@ -86,14 +96,27 @@ def build_network(
     """Build a registered variant through timm, and write its name and options on the network.
 
     `options` are the constructor's keyword arguments (those bound by a `functools.partial` are what the name
-    stands for, and no longer a choice), and what timm adds. Raises ResattnError for an option that the
-    architecture does not have.
+    stands for, and no longer a choice), and what timm adds. `pretrained` loads the shipped weights, unless timm's
+    arguments name others. Raises ResattnError for an option that the architecture does not have, and where no weights
+    ship for it.
     """
     fixed = constructor.keywords.keys() if isinstance(constructor, partial) else frozenset()
     known = inspect.signature(constructor).parameters.keys() - fixed
     for option in sorted(options.keys() - known - _TIMM_ARGUMENTS):
         raise ResattnError(f"{variant} has no option {option!r}", f"choose from: {', '.join(sorted(known))}")
-    network: ResidualAttentionNetwork = build_model_with_cfg(constructor, variant, pretrained, **options)
+    shipped = pretrained and not names_own_weights(options)
+    if shipped:
+        options = with_shipped_weights(variant, options)
+    try:
+        network: ResidualAttentionNetwork = build_model_with_cfg(constructor, variant, pretrained, **options)
+    except RuntimeError as error:
+        if not shipped:
+            raise
+        what = f"the shipped weights of {variant} do not fit these options: {error}"
+        raise ResattnError(what, "leave out options that change the layers, or pretrained") from error
+    if shipped and network.num_classes != network.pretrained_cfg["num_classes"]:
+        for field in ("label_names", "label_descriptions"):  # those of the head that was swapped
+            network.pretrained_cfg.pop(field, None)
     network.variant = variant
     network.options = {
         name: value for name, value in options.items() if name not in _TIMM_ARGUMENTS | {"num_classes"}
@@ -106,9 +129,10 @@ def create_model(
 ) -> ResidualAttentionNetwork:
     """Build an architecture by its name, as `timm.create_model` would.
 
-    `num_classes` None means the variant's own default. `options` are the variant's documented keyword
-    options, with `in_chans` and `drop_rate` among them for all. Raises ResattnError for an unknown name or
-    option.
+    `pretrained` loads the weights that ship with the package; nothing is downloaded. `num_classes` None means the
+    variant's own default, or with `pretrained` the weights' own; any other number gives it a fresh head. `options`
+    are the variant's documented keyword options, with `in_chans` and `drop_rate` among them for all. Raises
+    ResattnError for an unknown name or option, and for `pretrained` where no weights ship.
     """
     if name.split(".")[0] not in _VARIANTS:
         close = difflib.get_close_matches(name, _VARIANTS, n=3)

@@ -22,7 +22,12 @@ from resattn.errors import ResattnError
 from resattn.files import whole_file
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.registry import create_model
-from resattn.models.weights_metadata import complete_metadata, metadata_from_json, metadata_to_json
+from resattn.models.weights_metadata import (
+    complete_metadata,
+    metadata_from_json,
+    metadata_to_json,
+    with_tuples,
+)
 
 _FLOATS = ("F16", "BF16", "F32")
 _AGAIN = "copy or download the file again, or train again"
@@ -116,7 +121,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
 def _build(path: Path, document: Mapping[str, Any]) -> ResidualAttentionNetwork:
     """The network that metadata describes, with fresh weights; the global random state stays as it was."""
-    options: dict[str, Any] = {name: _with_tuples(value) for name, value in document["options"].items()}
+    options: dict[str, Any] = {name: with_tuples(value) for name, value in document["options"].items()}
     try:
         with torch.random.fork_rng(devices=[]):
             return create_model(document["model"], num_classes=document["num_classes"], **options)
@@ -127,11 +132,6 @@ def _build(path: Path, document: Mapping[str, Any]) -> ResidualAttentionNetwork:
             f"{path}: {document['model']} cannot be built with the options {document['options']}: {error}",
             "use the version of resattn that wrote the file, or train again",
         ) from error
-
-
-def _with_tuples(value: object) -> object:
-    """JSON has lists only; the options of variants are tuples."""
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _compare(path: Path, document: Mapping[str, Any], found: Mapping[str, _Layout]) -> None:

@@ -82,6 +82,11 @@ def metadata_from_json(path: Path, text: str) -> dict[str, Any]:
     return document
 
 
+def with_tuples(value: object) -> object:
+    """A JSON value with tuples for lists, which JSON has alone: the options of variants are tuples."""
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
 def _check(path: Path, document: Mapping[str, Any]) -> None:
     if reason := _missing(document) or _wrong_type(document) or _wrong_labels(document):
         raise ResattnError(f"{path}: {reason}", "give `save_weights` the metadata that it documents")

@@ -32,21 +32,26 @@ class Checkpoints(pl.Callback):
     """Saves every `seconds`, at most two kept.
 
     Only between optimizer steps (half-summed gradients are not saved) and never on the step before a validation
-    (Lightning would resume into the middle of it): such a save waits for the next step.
+    (Lightning would resume into the middle of it): such a save waits for the next step. Nor on the last of the run's
+    `batches`: a fit that resumes there ends before the weights are averaged.
     """
 
-    def __init__(self, folder: Path, *, seconds: float, validate_every: int, accumulate: int) -> None:
+    def __init__(
+        self, folder: Path, *, seconds: float, validate_every: int, accumulate: int, batches: int
+    ) -> None:
         self.folder = folder
         self.seconds = seconds
         self.validate_every = validate_every
         self.accumulate = accumulate
+        self.batches = batches
         self.saved_at = time.monotonic()
         self.newest: Path | None = None
 
     def may_save(self, batch_idx: int) -> bool:
         """Whether a checkpoint after batch `batch_idx` (from 0) resumes exactly."""
         done = batch_idx + 1
-        return done % self.accumulate == 0 and done % self.validate_every != 0
+        between_steps = done % self.accumulate == 0
+        return between_steps and done % self.validate_every != 0 and done < self.batches
 
     def save(self, trainer: pl.Trainer) -> Path:
         """Save now, and remove all but the newest two."""

@@ -15,23 +15,38 @@ def parameter_groups(network: nn.Module, optimization: Optimization) -> list[dic
     """Split the parameters by what may be done to them.
 
     "hidden": convolution weights but the first (what Muon orthogonalises); "other": the first convolution and the
-    linear layers; "free": biases and normalisation, which are never decayed.
+    linear layers; "free": biases and normalisation, which are never decayed. With `layer_decay` below 1 each of them is
+    split again by depth, and `scale` is the group's share of the learning rate: layer_decay to the power of the depth,
+    which is 0 for the head, 1 for the last stage, and so on to the stem.
     """
-    hidden, other, free = [], [], []
+    stages = len(getattr(network, "stages", ()))
+    groups: dict[tuple[str, int], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        if parameter.ndim <= 1:
-            free.append(parameter)
-        elif parameter.ndim == 4 and not name.startswith("stem.") and min(parameter.shape[:2]) > 1:
-            hidden.append(parameter)
-        else:
-            other.append(parameter)
-    decay = optimization.weight_decay
-    groups = [
-        {"name": "hidden", "params": hidden, "weight_decay": decay},
-        {"name": "other", "params": other, "weight_decay": decay},
-        {"name": "free", "params": free, "weight_decay": 0.0},
+        depth = _depth(name, stages) if optimization.layer_decay < 1 else 0
+        groups.setdefault((_kind(name, parameter), depth), []).append(parameter)
+    order = ("hidden", "other", "free")
+    return [
+        {
+            "name": kind,
+            "params": groups[kind, depth],
+            "weight_decay": 0.0 if kind == "free" else optimization.weight_decay,
+            "scale": optimization.layer_decay**depth,
+        }
+        for kind, depth in sorted(groups, key=lambda key: (order.index(key[0]), key[1]))
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _kind(name: str, parameter: nn.Parameter) -> str:
+    if parameter.ndim <= 1:
+        return "free"
+    hidden = parameter.ndim == 4 and not name.startswith("stem.") and min(parameter.shape[:2]) > 1
+    return "hidden" if hidden else "other"
+
+
+def _depth(name: str, stages: int) -> int:
+    """Stages between a parameter and the network's end: 0 in the head, `stages` + 1 in the stem."""
+    part, *rest = name.split(".")
+    return {"stages": stages - int(rest[0]) if part == "stages" else 0, "stem": stages + 1}.get(part, 0)
 
 
 def make_optimizer(network: nn.Module, optimization: Optimization) -> torch.optim.Optimizer:
@@ -42,14 +57,14 @@ def make_optimizer(network: nn.Module, optimization: Optimization) -> torch.opti
     """
     groups = parameter_groups(network, optimization)
     lr, momentum = optimization.lr, optimization.momentum
+    for group in groups:
+        group["orthogonalize"] = optimization.optimizer == "muon" and group["name"] == "hidden"
+        left_to_adamw = optimization.optimizer == "muon" and not group["orthogonalize"]
+        group["lr"] = group.pop("scale") * (optimization.rest_lr if left_to_adamw else lr)
     if optimization.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if optimization.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.99), eps=1e-7)
-    for group in groups:
-        group["orthogonalize"] = group["name"] == "hidden"
-        if not group["orthogonalize"]:
-            group["lr"] = optimization.rest_lr
     return Muon(groups, lr=lr, momentum=momentum)
 
 
@@ -66,6 +81,18 @@ def schedule_factor(optimization: Optimization, step: int, steps: int) -> float:
     return max(1 - progress, 0.0)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, optimization: Optimization, steps: int) -> LambdaLR:
-    """A scheduler to be stepped once an optimizer step."""
-    return LambdaLR(optimizer, lambda step: schedule_factor(optimization, step, steps))
+def make_schedule(
+    optimizer: torch.optim.Optimizer, optimization: Optimization, steps: int, *, head_steps: int = 0
+) -> LambdaLR:
+    """A scheduler to be stepped once an optimizer step.
+
+    The first `head_steps`, in which the classifier learns alone, have the schedule for themselves; the rest begins it
+    anew, because it moves weights that stood still.
+    """
+
+    def factor(step: int) -> float:
+        if step < head_steps:
+            return schedule_factor(optimization, step, head_steps)
+        return schedule_factor(optimization, step - head_steps, steps - head_steps)
+
+    return LambdaLR(optimizer, factor)

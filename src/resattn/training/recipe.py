@@ -5,17 +5,21 @@ import difflib
 import re
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from cyclopts import Parameter
 
 from resattn.data.augmentation import Augmentation
 from resattn.errors import ResattnError
 
 SHIPPED = Path(__file__).parent / "recipes"
 OptionValue = float | int | str | bool
+# Three ways to say how long a run is; where one of them is chosen, the others have no say.
+RUN_LENGTHS = ("time", "epochs", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,8 @@ class Optimization:
     """Largest norm of the gradient; 0 does not clip."""
     accumulate: int = 1
     """Batches whose gradients are summed for one step."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from the head down, once a stage, to the stem; 1 treats all alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +53,15 @@ class Recipe:
     """All that defines a run. Two runs of one recipe on one machine end in the same weights, bit for bit."""
 
     data: str = "shapes"
-    """Prepared data set: shapes, tiny-imagenet, cifar10, cifar100, or the name given to `prepare folder`."""
+    """Data set: shapes, tiny-imagenet, cifar10, cifar100, a name given to `prepare folder`, or folder:PATH."""
     model: str = "resattn_mini"
     """Network: one of `resattn models`."""
     model_options: dict[str, OptionValue] = field(default_factory=dict)
     """Options of the network, such as drop_rate."""
+    start_from: Annotated[str | None, Parameter(name=("--from", "--start-from"))] = None
+    """Weights to begin with: pretrained (those that ship for the model), a run folder, or a .safetensors file."""
+    head_first: float = 0.0
+    """Share of the run in which the classifier learns alone, before all the rest does."""
     seed: int = 0
     """Fixes initial weights, order and augmentation."""
     time: str | None = None
@@ -95,7 +105,15 @@ class Recipe:
 
         Raises ResattnError naming the file and the field for unknown fields, wrong types and values out of range.
         """
-        return typing.cast("Recipe", _build(cls, read_yaml(path), str(path), ""))
+        return cls.from_mapping(read_yaml(path), source=str(path))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, source: str) -> "Recipe":
+        """A recipe of the given fields, groups as mappings of their own; the others keep their defaults.
+
+        Raises ResattnError as `from_yaml` does, naming `source` in place of a file.
+        """
+        return typing.cast("Recipe", _build(cls, values, source, ""))
 
     def replace(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed, validated again."""
@@ -148,7 +166,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _build(kind: type, values: dict[str, Any], source: str, prefix: str) -> Any:
+def _build(kind: type, values: Mapping[str, Any], source: str, prefix: str) -> Any:
     hints = typing.get_type_hints(kind)
     arguments = {}
     for name, value in values.items():
@@ -231,6 +249,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "averaging": (recipe.averaging, 0, 1),
         "start_scale": (recipe.start_scale, 0.05, 1),
         "size_ramp": (recipe.size_ramp, 0, 1),
+        "head_first": (recipe.head_first, 0, 1),
         "validations": (recipe.validations, 1, 10_000),
         "optimization.lr": (optimization.lr, 1e-12, 1e3),
         "optimization.rest_lr": (optimization.rest_lr, 1e-12, 1e3),
@@ -239,7 +258,9 @@ def _check_ranges(recipe: Recipe) -> None:
         "optimization.warmup": (optimization.warmup, 0, 1),
         "optimization.clip": (optimization.clip, 0, float("inf")),
         "optimization.accumulate": (optimization.accumulate, 1, 2**16),
+        "optimization.layer_decay": (optimization.layer_decay, 0.01, 1),
         "augmentation.shift": (augmentation.shift, 0, 2**12),
+        "augmentation.crop": (augmentation.crop, 0.01, 1),
         "augmentation.mixup": (augmentation.mixup, 0, 100),
         "augmentation.cutmix": (augmentation.cutmix, 0, 100),
         "augmentation.erase": (augmentation.erase, 0, 1),

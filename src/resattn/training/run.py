@@ -4,11 +4,12 @@ import logging
 import math
 import sys
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from resattn import figures
@@ -19,16 +20,17 @@ from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
 from resattn.evaluation.examples import examples_sheet
 from resattn.hardware import Execution, choose_execution, keep_freed_memory
-from resattn.models import create_model
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.weights import load_weights, save_weights
 from resattn.training.budget import PROBES, measure_budget, steps_for_epochs
 from resattn.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_readable
+from resattn.training.fine_tuning import starting_network, starting_point
 from resattn.training.history import History, read_history
+from resattn.training.own_images import with_packed_folder
 from resattn.training.progress_display import ProgressDisplay
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
-from resattn.training.stopping import StopOnSignal, StopSignals
+from resattn.training.stopping import Listener, StopOnSignal, StopSignals
 from resattn.training.task import Classification, NonFiniteLoss
 
 DEFAULT_TIME = "10m"
@@ -38,7 +40,7 @@ ROWS_PER_RUN = 400
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is ready to go: its folder, resolved recipe, data and network on its device."""
+    """A run that is ready to go: its folder, resolved recipe, data, network on its device, and who listens to it."""
 
     folder: RunFolder
     recipe: Recipe
@@ -46,6 +48,7 @@ class Job:
     train: PackedSplit
     val: PackedSplit
     network: ResidualAttentionNetwork
+    listeners: Sequence[Listener] = ()
 
     @property
     def steps(self) -> int:
@@ -81,35 +84,44 @@ def training_batches(
 
 
 def train(
-    recipe: Recipe, folder: RunFolder, *, checkpoint_seconds: float = CHECKPOINT_SECONDS
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    listeners: Sequence[Listener] = (),
 ) -> ClassificationResult:
     """Train by `recipe` in a new run folder, evaluate the averaged weights on the validation split, draw figures.
 
     Raises ResattnError for a folder that holds a run, data or a model that is not there, and a loss that is not
-    finite; TrainingStopped after Ctrl-C or SIGTERM, with a checkpoint saved.
+    finite; TrainingStopped after Ctrl-C or SIGTERM, and RunEnded after a word of one of `listeners`, with a
+    checkpoint saved.
     """
-    if folder.recipe_file.exists():
-        raise ResattnError(
-            f"{folder.path} holds a run already",
-            f"go on with `{folder.resume_command}`, or choose another --run-dir",
-        )
-    job = _resolve(recipe, folder)
-    folder.start(job.recipe, job.execution)
+    folder.require_free()
+    recipe, weights = starting_point(with_packed_folder(recipe))
+    job = _resolve(recipe, folder, weights, listeners)
+    folder.start(job.recipe, job.execution, data_sha256=job.train.source_sha256, weights=weights)
     return _carry_out(job, checkpoint_seconds)
 
 
-def resume(folder: RunFolder, *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> ClassificationResult:
+def resume(
+    folder: RunFolder,
+    *,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    listeners: Sequence[Listener] = (),
+) -> ClassificationResult:
     """Go on with a run that was stopped or killed; it ends in the same weights as if it had not been.
 
-    Raises ResattnError where there is no run or it is finished.
+    Raises ResattnError where there is no run or it is finished, and else what `train` raises.
     """
     recipe = folder.recipe()
     if folder.results_file.exists():
         raise ResattnError(f"the run in {folder.path} is finished", f"see `resattn evaluate {folder.path}`")
-    return _carry_out(_resolve(recipe, folder), checkpoint_seconds)
+    job = _resolve(recipe, folder, folder.start_file if recipe.start_from else None, listeners)
+    folder.require_same_data(recipe.data, job.train.source_sha256)
+    return _carry_out(job, checkpoint_seconds)
 
 
-def _resolve(recipe: Recipe, folder: RunFolder) -> Job:
+def _resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, listeners: Sequence[Listener]) -> Job:
     """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
     held_out = recipe.validate_on == HELD_OUT
     train_split = open_split(recipe.data, KEPT if held_out else "train")
@@ -122,18 +134,17 @@ def _resolve(recipe: Recipe, folder: RunFolder) -> Job:
         )
     keep_freed_memory()
     execution = choose_execution(recipe.precision)
-    torch.manual_seed(recipe.seed)
-    options: dict[str, Any] = dict(recipe.model_options)
-    network = create_model(recipe.model, num_classes=len(train_split.class_ids), **options)
+    network = starting_network(recipe, train_split.class_ids, weights)
     network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
-    job = Job(
-        folder, recipe.replace(precision=execution.precision), execution, train_split, val_split, network
-    )
+    recipe = recipe.replace(precision=execution.precision)
+    job = Job(folder, recipe, execution, train_split, val_split, network, listeners)
     _say(f"{recipe.model} on {recipe.data}: {len(train_split.images):,} training images, {execution.device}")
+    if weights:
+        _say(f"starting from {recipe.start_from}")
     _say(f"precision {execution.precision}: {execution.reason}")
     if recipe.steps is not None:
         return job
-    return Job(folder, _with_steps(job), execution, train_split, val_split, network)
+    return replace(job, recipe=_with_steps(job))
 
 
 def _with_steps(job: Job) -> Recipe:
@@ -163,6 +174,7 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
         seconds=checkpoint_seconds,
         validate_every=job.validate_every,
         accumulate=job.recipe.optimization.accumulate,
+        batches=batches,
     )
     history = History(
         job.folder.metrics_file, every=max(1, batches // ROWS_PER_RUN), train_images=len(job.train.images)
@@ -184,7 +196,7 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
         )
     except NonFiniteLoss as error:
         good = checkpoints.newest or resumed
-        raise ResattnError(
+        raise NonFiniteLoss(
             f"{error.what}; last good checkpoint: {good or 'none yet'}",
             "train again with a lower --optimization.lr, or with --optimization.clip 1",
         ) from error
@@ -198,8 +210,9 @@ def _callbacks(
     callbacks: list[pl.Callback] = [
         history,
         ProgressDisplay(history, steps=job.steps),
+        *job.listeners,
         checkpoints,
-        StopOnSignal(signals, checkpoints),
+        StopOnSignal(signals, checkpoints, job.listeners),
     ]
     span = job.recipe.averaging * job.steps
     if span == 0:

@@ -3,14 +3,16 @@
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from resattn.errors import ResattnError
-from resattn.files import whole_text_file
+from resattn.files import whole_file, whole_text_file
 from resattn.hardware import Execution
 from resattn.training.recipe import Recipe
 
@@ -44,6 +46,11 @@ class RunFolder:
         return self.path / "weights.safetensors"
 
     @property
+    def start_file(self) -> Path:
+        """The weights the run started from, where it did from some: a copy, so that it can be resumed without them."""
+        return self.path / "start.safetensors"
+
+    @property
     def results_file(self) -> Path:
         """The final evaluation; its presence means the run is finished."""
         return self.path / "results.json"
@@ -58,17 +65,46 @@ class RunFolder:
         """What a user types to go on."""
         return f"resattn train --resume --run-dir {self.path}"
 
-    def start(self, recipe: Recipe, execution: Execution) -> None:
-        """Write the resolved recipe and the environment; ResattnError where a run lies here already."""
+    def require_free(self) -> None:
+        """Raise ResattnError where a run lies here already."""
         if self.recipe_file.exists():
             raise ResattnError(
                 f"{self.path} holds a run already",
                 f"go on with `{self.resume_command}`, or choose another --run-dir",
             )
+
+    def start(
+        self, recipe: Recipe, execution: Execution, *, data_sha256: str = "", weights: Path | None = None
+    ) -> None:
+        """Write the environment, a copy of the weights to start from, and last the resolved recipe.
+
+        `data_sha256` identifies the data set. Raises ResattnError where a run lies here already.
+        """
+        self.require_free()
         with whole_text_file(self.environment_file) as file:
-            file.write(json.dumps(environment(execution), indent=2) + "\n")
+            file.write(json.dumps(environment(execution) | {"data_sha256": data_sha256}, indent=2) + "\n")
+        if weights:
+            with whole_file(self.start_file) as temporary:
+                shutil.copyfile(weights, temporary)
         with whole_text_file(self.recipe_file) as file:
             file.write(recipe.to_yaml())
+
+    def environment(self) -> dict[str, Any]:
+        """What `environment.json` holds; ResattnError where there is none."""
+        try:
+            return dict(json.loads(self.environment_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ResattnError(
+                f"{self.environment_file} cannot be read: {error}", "name the folder of a run, whole"
+            ) from error
+
+    def require_same_data(self, name: str, data_sha256: str) -> None:
+        """Raise ResattnError where the data set `name` is not what it was when the run began."""
+        if self.environment().get("data_sha256", data_sha256) != data_sha256:
+            raise ResattnError(
+                f"{name} was prepared anew, from other files, since the run in {self.path} began",
+                "prepare it from the same files again, or start a new run",
+            )
 
     def recipe(self) -> Recipe:
         """The recipe of the run that lies here; ResattnError where there is none."""

@@ -1,6 +1,8 @@
-"""Ctrl-C and SIGTERM: save, say how to go on, and leave."""
+"""Runs that end before their last step, by a signal or by a listener: save, say how to go on, and leave."""
 
 import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -22,6 +24,20 @@ class TrainingStopped(BaseException):
     def exit_status(self) -> int:
         """128 + the signal's number, as shells expect."""
         return 128 + self.signum
+
+
+class RunEnded(Exception):
+    """A listener ended the run; a checkpoint lies in its folder, and `resume` goes on with it."""
+
+
+class Listener(pl.Callback):
+    """A callback that may end the run it listens to, by writing the reason to `ending`.
+
+    The run ends after the next step that can be resumed from, with a checkpoint of it, and raises RunEnded. A reason
+    that comes with the last step is too late: the run is finished as any other.
+    """
+
+    ending: str | None = None
 
 
 class StopSignals:
@@ -48,6 +64,17 @@ class StopSignals:
         for signum in SIGNALS:
             signal.signal(signum, self._on_signal)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A signal that comes during the block is raised at its end."""
+        self.deferred = True
+        try:
+            yield
+        finally:
+            self.deferred = False
+        if self.requested is not None:
+            raise TrainingStopped(self.requested)
+
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         insisted = self.requested is not None
         self.requested = signum
@@ -56,11 +83,17 @@ class StopSignals:
 
 
 class StopOnSignal(pl.Callback):
-    """Ends the fit after the step in which a signal came, with a checkpoint of exactly that step."""
+    """Ends the fit after the step in which a signal came, with a checkpoint of exactly that step.
 
-    def __init__(self, signals: StopSignals, checkpoints: Checkpoints) -> None:
+    Likewise where one of `listeners` gave a reason.
+    """
+
+    def __init__(
+        self, signals: StopSignals, checkpoints: Checkpoints, listeners: Sequence[Listener] = ()
+    ) -> None:
         self.signals = signals
         self.checkpoints = checkpoints
+        self.listeners = listeners
 
     def on_train_start(self, *_: Any) -> None:
         """Take the signals back from Lightning."""
@@ -68,12 +101,14 @@ class StopOnSignal(pl.Callback):
         self.signals.deferred = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save and leave, where a signal came and this step can be resumed from."""
-        if self.signals.requested is None:
+        """Save and leave, where there is a reason to and this step can be resumed from."""
+        signum = self.signals.requested
+        reason = next((listener.ending for listener in self.listeners if listener.ending), None)
+        if signum is None and reason is None:
             return
         if self.checkpoints.may_save(trainer.fit_loop.epoch_loop.batch_idx):
             self.checkpoints.save(trainer)
-            raise TrainingStopped(self.signals.requested)
+            raise RunEnded(reason) if signum is None else TrainingStopped(signum)
 
     def on_train_end(self, *_: Any) -> None:
         """From here on a signal ends the run at once: the weights are about to be written."""

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from resattn.data.batches import Batch
 from resattn.errors import ResattnError
 from resattn.hardware import Execution
+from resattn.training.fine_tuning import classifier_logits, head_steps, training_logits
 from resattn.training.optimization import make_optimizer, make_schedule
 from resattn.training.recipe import Recipe
 
@@ -36,6 +37,8 @@ class Classification(pl.LightningModule):
         self.execution = execution
         self.train_metrics: dict[str, Tensor] = {}
         self.val_metrics: dict[str, float] = {}
+        assert recipe.steps is not None
+        self.head_steps = head_steps(recipe, recipe.steps)
         self._val_loss = MeanMetric()
         self._val_top1 = MulticlassAccuracy(classes, average="micro")
         self._val_top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
@@ -43,7 +46,10 @@ class Classification(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch: cross-entropy with label smoothing, shared between two labels where images were mixed."""
         torch.manual_seed(_mixed_seed(self.recipe.seed, batch_idx, self.global_rank))
-        loss, logits = training_loss(self.network, batch, self.execution, self.recipe.label_smoothing)
+        head_only = batch_idx < self.head_steps * self.recipe.optimization.accumulate
+        loss, logits = training_loss(
+            self.network, batch, self.execution, self.recipe.label_smoothing, head_only=head_only
+        )
         if not torch.isfinite(loss):
             raise NonFiniteLoss(self._non_finite_message(loss.item()))
         self.train_metrics = {
@@ -74,7 +80,9 @@ class Classification(pl.LightningModule):
         """Optimizer and schedule by the recipe."""
         assert self.recipe.steps is not None
         optimizer = make_optimizer(self.network, self.recipe.optimization)
-        schedule = make_schedule(optimizer, self.recipe.optimization, self.recipe.steps)
+        schedule = make_schedule(
+            optimizer, self.recipe.optimization, self.recipe.steps, head_steps=self.head_steps
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _non_finite_message(self, loss: float) -> str:
@@ -83,11 +91,17 @@ class Classification(pl.LightningModule):
 
 
 def training_loss(
-    network: nn.Module, batch: Batch, execution: Execution, label_smoothing: float
+    network: nn.Module,
+    batch: Batch,
+    execution: Execution,
+    label_smoothing: float,
+    *,
+    head_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and float32 logits of one batch."""
+    """Loss and float32 logits of one batch; with `head_only` the classifier alone gets a gradient."""
+    forward = classifier_logits if head_only else training_logits
     with execution.autocast():
-        logits = network(batch.images)
+        logits = forward(network, batch.images)
     logits = logits.float()
     loss = functional.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
     if batch.share < 1:

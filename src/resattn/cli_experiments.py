@@ -1,0 +1,66 @@
+"""Verbs of the `resattn` command that carry out many runs: arguments in, one call, a printed answer."""
+
+import shlex
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from resattn.errors import ResattnError
+from resattn.experiments.plan import make_plan
+from resattn.tables import print_study
+from resattn.training.recipe import Recipe
+
+
+def tune(
+    study: str,
+    /,
+    *,
+    search: Annotated[list[str], Parameter(negative="")],
+    trials: int,
+    time_limit: str | None = None,
+    storage: str | None = None,
+    pruner: Literal["none", "median", "hyperband"] = "median",
+    recipe: Annotated[Recipe, Parameter(name="*")] = Recipe(),  # noqa: B008
+    recipe_file: Annotated[str | None, Parameter(name="--recipe")] = None,
+) -> None:
+    """Search over fields of a recipe: a run for each trial, judged on 5 % of the training images that it holds out.
+
+    The same command goes on with a study that was stopped, and several at once share its trials.
+
+    Parameters
+    ----------
+    study
+        The study's name; all it writes lies in runs/tune/STUDY.
+    search
+        FIELD=SPEC, once or more. SPEC is a,b,c (choices) or LOW:HIGH, int:LOW:HIGH or log:LOW:HIGH (ranges), such as
+        optimization.lr=log:0.005:0.08 or model_options.mask_width=16,32.
+    trials
+        Finished trials the study has in the end, those of earlier commands counted.
+    time_limit
+        Begin no further trial after this time, such as 2h.
+    storage
+        Database that machines share, such as postgresql://host/name or sqlite:///study.db. It is recorded in the run
+        folders: keep a password out of it (~/.pgpass). A journal in the study's folder where left out.
+    pruner
+        What ends trials early: median (worse than half of the others at a validation), hyperband (give it more
+        --validations), or none.
+    recipe_file
+        A recipe (YAML), or the name of one that ships with resattn; options given beside it have the last word.
+    """
+    del recipe_file  # read by `recipe_options.fill_from_recipe`, before the options were parsed
+    plan = make_plan(
+        study, recipe, search, trials=trials, time_limit=time_limit, storage=storage, pruner=pruner
+    )
+    try:
+        from resattn.experiments import tuning
+    except ModuleNotFoundError as error:
+        raise ResattnError(
+            f"tuning needs Optuna, and {error.name} is not installed", "pip install 'resattn[tune]'"
+        ) from error
+    report = tuning.tune(plan)
+    print_study(report)
+    if report.stopped:
+        command = shlex.join(["resattn", *sys.argv[1:]])
+        print(f"stopped by {report.stopped}; go on with: {command}", file=sys.stderr)
+        sys.exit(report.stopped.exit_status)

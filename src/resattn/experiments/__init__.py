@@ -1,0 +1,1 @@
+"""Many runs for one question: studies over the fields of a recipe."""

@@ -1,0 +1,85 @@
+"""What the verbs of the command print for people: results in tables."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+
+from resattn.experiments.search_space import short_names, shown
+
+if TYPE_CHECKING:
+    from resattn.data.packing import PreparedReport
+    from resattn.evaluation.classification import ClassificationResult
+    from resattn.experiments.study_report import StudyReport
+    from resattn.models.catalog import VariantDescription
+
+console = Console(highlight=False)
+BEST_TRIALS = 5
+
+
+def print_preparation(report: "PreparedReport") -> None:
+    """Print what one `prepare` made: images of each split, notes, and what was skipped."""
+    table = Table("split", "images", "with boxes", title=f"{report.name}: {report.classes} classes")
+    for split, images in report.images.items():
+        table.add_row(split, f"{images:,}", f"{report.boxes.get(split, 0):,}")
+    console.print(table)
+    for note in report.notes:
+        console.print(f"note: {note}")
+    if report.skipped:
+        console.print(f"skipped {len(report.skipped)} bad images:")
+        for line in report.skipped:
+            console.print(f"  {line}")
+    console.print(f"prepared in {report.seconds:.1f} s; train with: resattn train --data {report.name}")
+
+
+def print_scores(result: "ClassificationResult") -> None:
+    """Print the scores of an evaluation, the average over mirror images apart from the single view."""
+    title = f"{result.model} on {result.data} {result.split}: {result.images:,} images"
+    table = Table("view", "top-1", "top-5", "loss", "calibration error", title=title)
+    rows: list[tuple[str, Any]] = [("single", result)]
+    if result.flip_average is not None:
+        rows.append(("with mirror image", result.flip_average))
+    for view, scores in rows:
+        table.add_row(
+            view, f"{scores.top1:.2%}", f"{scores.top5:.2%}", f"{scores.loss:.4f}", f"{scores.ece:.2%}"
+        )
+    console.print(table)
+
+
+def print_variants(rows: "Sequence[VariantDescription]") -> None:
+    """Print the networks with their cost and, where weights ship, those weights' accuracy."""
+    fixed = [Column(name, no_wrap=True) for name in ("model", "input", "classes", "parameters", "MACs")]
+    for column, width in zip(fixed[1:], (6, 7, 10, 8), strict=True):
+        column.min_width = width
+    table = Table(*fixed, Column("top-1", no_wrap=True, min_width=6), box=SIMPLE)
+    for row in rows:
+        side = f"{row['input_size']} px"
+        cost = (f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f} G")
+        reached = "-" if row["top1"] is None else f"{row['top1']:.2%}"
+        table.add_row(row["model"], side, str(row["classes"]), *cost, reached)
+    console.print(table)
+
+
+def print_study(report: "StudyReport") -> None:
+    """Print the best trials of a study, and where its files lie."""
+    names = short_names(report.fields)
+    table = Table(
+        Column("run", no_wrap=True),
+        "held-out top-1",
+        *names.values(),
+        "steps",
+        "minutes",
+        title=f"{report.name}: {report.summary}",
+        box=SIMPLE,
+    )
+    for row in report.best[:BEST_TRIALS]:
+        values = [shown(row.values[field]) for field in report.fields]
+        steps = "-" if row.steps is None else f"{row.steps:,}"
+        minutes = "-" if row.minutes is None else f"{row.minutes:.1f}"
+        table.add_row(row.run, f"{row.top1:.2%}", *values, steps, minutes)
+    console.print(table)
+    console.print(f"All trials and a figure are in [bold]{report.folder}[/bold]: trials.csv, study.png.")
+    if report.best_recipe:
+        console.print(f"Train by the best of them: resattn train --recipe {report.best_recipe}")

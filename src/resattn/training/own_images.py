@@ -1,0 +1,46 @@
+"""A folder of one's own images as the data of a recipe: packed when a run begins, at the size its network takes."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from resattn.data.image_folder import prepare_once
+from resattn.models import create_model
+from resattn.models.weights import read_metadata
+from resattn.training.fine_tuning import starting_weights
+from resattn.training.recipe import Recipe
+
+FOLDER = "folder:"
+
+
+def with_packed_folder(recipe: Recipe) -> Recipe:
+    """The recipe with the name of a prepared data set in place of `folder:PATH`; any other recipe as it is.
+
+    The folder is packed unless it is packed already and unchanged. Raises ResattnError where it cannot be, and where
+    the weights to start from are not there.
+    """
+    if not recipe.data.startswith(FOLDER):
+        return recipe
+    path = Path(recipe.data.removeprefix(FOLDER))
+    size = _input_side(recipe)
+    name, report = prepare_once(path, size=size)
+    if report is None:
+        lines = [f"{path} is packed already, as {name}, and unchanged"]
+    else:
+        counts = ", ".join(f"{count:,} {split}" for split, count in report.images.items())
+        lines = [f"packed {path} as {name}: {report.classes} classes at {size} px, images: {counts}"]
+        lines += [f"note: {note}" for note in report.notes]
+        lines += [f"left out: {reason}" for reason in report.skipped]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    return recipe.replace(data=name)
+
+
+def _input_side(recipe: Recipe) -> int:
+    """The side in pixels that the weights to start from were trained at, or else the network is made for."""
+    weights = starting_weights(recipe)
+    if weights is not None:
+        return int(read_metadata(weights)["input_size"][-1])
+    with torch.device("meta"):
+        configuration = create_model(recipe.model).pretrained_cfg
+    return int(configuration["input_size"][-1])  # type: ignore[index]
