@@ -73,8 +73,8 @@ def reference_execution(device: str = "auto") -> Execution:
 def keep_freed_memory() -> None:
     """Let the C library keep what a step frees, for the next step to use.
 
-    glibc hands large freed blocks back to the system and asks for them again at every step, page by page: up to 74,000
-    page faults for one of resattn_mini (docs/experiment-log.md). Other C libraries are left as they are.
+    glibc hands large freed blocks back to the system and asks for them again, page by page, at every step. Other C
+    libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
