@@ -27,8 +27,18 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The short form of every benchmark, one after the other: tables, and their JSON under runs/benchmarks. On real images:
+# make bench DATA=tiny-imagenet ARCHIVE=tiny-imagenet-200.zip
+DATA ?= shapes
 bench: install
-	$(BIN)/python benchmarks/training_step.py --data shapes
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/step_efficiency.py --short --data $(DATA)
+	$(BIN)/python benchmarks/input_pipeline.py --short --data $(DATA) $(if $(ARCHIVE),--archive $(ARCHIVE))
+	$(BIN)/python benchmarks/inference.py --short
+	$(BIN)/python benchmarks/scaling.py --short
+	$(BIN)/python benchmarks/busy_neighbour.py --short --data $(DATA)
+	$(BIN)/python benchmarks/attention56_against_pytorchcv.py --short
+	$(BIN)/python benchmarks/accuracy_at_equal_time.py --short --data $(DATA) $(if $(ARCHIVE),--archive $(ARCHIVE))
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

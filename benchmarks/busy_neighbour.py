@@ -1,55 +1,78 @@
 """What does one busy neighbour cost a training step, and does it help if waiting threads sleep sooner?
 
-Runs `training_step.py` alone and beside one process that keeps a core busy, for several limits on how long GNU OpenMP's
-threads spin before they sleep ("default" leaves the library's own). Run it on idle cores:
+Steps at the first image size, alone and beside one process that keeps a core busy, for several limits on how long GNU
+OpenMP's threads spin before they sleep: the library's own, what the `resattn` command sets, and none. Every measurement
+is a fresh process; the limits take turns. Run it on idle cores:
 
     python benchmarks/busy_neighbour.py --data shapes
 """
 
-import argparse
-import json
-import os
+import measuring
+
+measuring.like_the_command()
+
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-SETTINGS = ("default", "10000", "0")
-STEP = Path(__file__).with_name("training_step.py")
-
-
-def step_seconds(setting: str, arguments: list[str]) -> float:
-    """Median seconds of a step at the first image size, in a fresh process."""
-    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
-    environment["GOMP_SPINCOUNT"] = setting
-    if setting == "default":
-        # training_step.py sets what is not set; OpenMP ignores a value that is no number.
-        environment["GOMP_SPINCOUNT"] = "unset"
-    command = [sys.executable, str(STEP), "--sizes", "first", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return sum(json.loads(done.stdout.splitlines()[-1])["seconds"]["first"].values())
+LIMITS = {
+    "the library's own": measuring.USER_SETTINGS,
+    "10000, the command's": measuring.COMMAND_SETTINGS,
+    "0": {"GOMP_SPINCOUNT": "0"},
+}
 
 
-def main() -> None:
-    """Print a table and one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def measure_cell(cell: dict[str, Any]) -> float:
+    """Median seconds of a training step in this process."""
+    from resattn.training.recipe import Recipe
+    from step_efficiency import Steps
+
+    steps = Steps(Recipe(data=cell["data"], model=cell["model"]))
+    return sum(steps.timed(min(steps.sizes), cell["steps"]).values())
+
+
+def beside_a_neighbour(measure: Callable[[], float]) -> float:
+    """What `measure` finds while another process keeps a core busy."""
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        return measure()
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print seconds a step for each limit."""
+    parser = measuring.arguments(__doc__)
     parser.add_argument("--data", default="shapes")
-    parser.add_argument("--steps", type=int, default=5)
-    options = parser.parse_args()
-    arguments = ["--data", options.data, "--steps", str(options.steps)]
-    results: dict[str, dict[str, float]] = {}
-    print(f"{'spin count':<12}{'alone':>10}{'beside a busy neighbour':>26}")
-    for setting in SETTINGS:
-        alone = step_seconds(setting, arguments)
-        neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        try:
-            beside = step_seconds(setting, arguments)
-        finally:
-            neighbour.kill()
-            neighbour.wait()
-        results[setting] = {"alone": alone, "beside": beside}
-        print(f"{setting:<12}{1000 * alone:>7.0f} ms{1000 * beside:>23.0f} ms", flush=True)
-    print(json.dumps(results))
+    parser.add_argument("--model", default="resattn_mini")
+    options = measuring.parse(parser, argv, "busy_neighbour")
+    found = measuring.machine()
+    rounds, steps = (1, 2) if options.short else (5, 5)
+    cell = {"data": options.data, "model": options.model, "steps": steps}
+    contestants: dict[str, Callable[[], float]] = {}
+    for limit, settings in LIMITS.items():
+        alone = partial(measuring.in_fresh_process, __file__, cell, settings=settings)
+        contestants[f"{limit}, alone"] = alone
+        contestants[f"{limit}, beside a busy neighbour"] = partial(beside_a_neighbour, alone)
+    turns = measuring.alternate(contestants, rounds)
+    first = next(iter(turns))
+    results = {
+        name: {
+            "seconds_a_step": measuring.Spread.of(values).to_json(),
+            "times_the_first": measuring.ratios(values, turns[first]).to_json(),
+        }
+        for name, values in turns.items()
+    }
+    rows = [
+        [name, *(measuring.Spread(**one[key]) for key in ("seconds_a_step", "times_the_first"))]
+        for name, one in results.items()
+    ]
+    table = measuring.table(["spin limit", "seconds a step", "times the first"], rows)
+    measuring.finish(options, __doc__, found, results, table)
 
 
 if __name__ == "__main__":
-    main()
+    measuring.start(main, measure_cell)
