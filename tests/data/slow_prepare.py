@@ -6,6 +6,7 @@ writes, and takes its time) or "small-files" (the system lets no file grow beyon
 
 import importlib
 import resource
+import signal
 import sys
 import time
 import types
@@ -14,6 +15,8 @@ from typing import Any
 
 
 def main(source: Path, archive: Path, root: Path, behaviour: str) -> None:
+    # A shell that started the tests in the background has told all below it to ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The package itself imports torch, which takes seconds and is not needed to prepare data.
     package = types.ModuleType("resattn")
     package.__path__ = [str(source)]
