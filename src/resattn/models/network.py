@@ -140,7 +140,7 @@ class ResidualAttentionNetwork(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images of [0, 1] on the scale the stem reads."""
-        return (images - self.mean) / self.std
+        return (images - self.mean).div_(self.std)
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer; an identity where `num_classes` is 0."""
