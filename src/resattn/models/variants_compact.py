@@ -3,8 +3,8 @@
 A strided 4x4 stem, then three stages of two pre-activation basic units: the first changes width and
 resolution, the second is the trunk. A mask sits on the first and second stage, where the feature maps are
 16x16 and 8x8: there it costs under 2 % of the network's multiply-accumulates. No unit works at the stem's
-32x32: on a CPU, two of them took half the time of a training step (docs/experiment-log.md). The controls are
-the same frame without masks, and with squeeze-and-excitation in their places.
+32x32: there a CPU spends its time moving activations (docs/experiment-log.md). The controls are the same
+frame without masks, and with squeeze-and-excitation in their places.
 """
 
 from collections.abc import Sequence
