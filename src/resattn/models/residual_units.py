@@ -15,6 +15,8 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 from torch.nn import functional
 
+from resattn.models.small_map_convolution import SmallMapConvolution
+
 
 class UnitFactory(Protocol):
     """Whatever makes a residual unit: the classes of this file and of `inception_units`."""
@@ -40,7 +42,8 @@ def convolution(
 ) -> nn.Conv2d:
     """A He-initialised convolution with "same" padding at stride 1: H -> ceil(H / stride) for odd kernels."""
     padding = (kernel_size - 1) // 2
-    layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
+    kind = nn.Conv2d if bias or groups > 1 else SmallMapConvolution
+    layer = kind(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
