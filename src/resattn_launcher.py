@@ -42,6 +42,11 @@ app.command(
     "resattn.cli_experiments:tune", name="tune", help="Search over any field of a recipe, trial by trial."
 )
 app.command(
+    "resattn.cli_experiments:compare",
+    name="compare",
+    help="Train arms of a question with several seeds: table, figures, report.",
+)
+app.command(
     "resattn.cli:evaluate", name="evaluate", help="Measure accuracy and calibration, table and figures."
 )
 app.command("resattn.cli:predict", name="predict", help="Name what is in images.")

@@ -2,14 +2,18 @@
 
 import shlex
 import sys
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from resattn.errors import ResattnError
 from resattn.experiments.plan import make_plan
-from resattn.tables import print_study
+from resattn.tables import console, print_comparison, print_study
 from resattn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from resattn.training.stopping import TrainingStopped
 
 
 def tune(
@@ -60,7 +64,51 @@ def tune(
         ) from error
     report = tuning.tune(plan)
     print_study(report)
-    if report.stopped:
+    _leave_if(report.stopped)
+
+
+def compare(
+    comparison: str,
+    /,
+    *,
+    time_per_run: str | None = None,
+    seeds: int | None = None,
+    arms: Annotated[list[str], Parameter(negative="")] = [],  # noqa: B006
+    data: str | None = None,
+    publish: Path | None = None,
+) -> None:
+    """Answer a question by training: arms that differ in named fields, with several seeds, in a table with error bars.
+
+    The same command goes on with a comparison that was stopped, and several at once share its runs.
+
+    Parameters
+    ----------
+    comparison
+        A comparison file (YAML), or the name of one that ships with resattn. What it writes lies in runs/compare.
+    time_per_run
+        Training time of a run, such as 10m, instead of the file's.
+    seeds
+        Runs of each arm, instead of the file's.
+    arms
+        Arms to train beside the control, once or more; all of them where left out.
+    data
+        Prepared data set, instead of the file's.
+    publish
+        Also put table and figures into this folder of documents, and write its results.md anew.
+    """
+    from resattn.experiments import comparing, publishing
+    from resattn.experiments.comparison import find_comparison, read_comparison
+
+    plan = read_comparison(find_comparison(comparison), time=time_per_run, seeds=seeds, data=data, arms=arms)
+    report = comparing.compare(plan)
+    print_comparison(report)
+    if publish:
+        console.print(f"Published in [bold]{publishing.publish(report.folder, publish)}[/bold].")
+    _leave_if(report.stopped)
+
+
+def _leave_if(stopped: "TrainingStopped | None") -> None:
+    if stopped:
         command = shlex.join(["resattn", *sys.argv[1:]])
-        print(f"stopped by {report.stopped}; go on with: {command}", file=sys.stderr)
-        sys.exit(report.stopped.exit_status)
+        print(f"stopped by {stopped}; go on with: {command}", file=sys.stderr)
+        sys.exit(stopped.exit_status)

@@ -8,10 +8,12 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from resattn.experiments.search_space import short_names, shown
+from resattn.experiments.wording import COLUMNS, arm_row, in_points
 
 if TYPE_CHECKING:
     from resattn.data.packing import PreparedReport
     from resattn.evaluation.classification import ClassificationResult
+    from resattn.experiments.comparison_report import ComparisonReport
     from resattn.experiments.study_report import StudyReport
     from resattn.models.catalog import VariantDescription
 
@@ -83,3 +85,25 @@ def print_study(report: "StudyReport") -> None:
     console.print(f"All trials and a figure are in [bold]{report.folder}[/bold]: trials.csv, study.png.")
     if report.best_recipe:
         console.print(f"Train by the best of them: resattn train --recipe {report.best_recipe}")
+
+
+def print_comparison(report: "ComparisonReport") -> None:
+    """Print the arms of a comparison, the differences between them, and where its files lie."""
+    figures = report.to_json()
+    title = f"{report.question}\n{report.data}; held equal: {report.held}; {report.summary}"
+    arm, network, *numbers = COLUMNS
+    table = Table(
+        arm,
+        network,
+        *(Column(name, no_wrap=True, justify="right") for name in numbers),
+        title=title,
+        box=SIMPLE,
+    )
+    for row in figures["arms"]:
+        table.add_row(*arm_row(row))
+    console.print(table)
+    for each in figures["differences"]:
+        console.print(f"top-1 of {each['arm']}, in points: {in_points(each)}", markup=False)
+    for remark in report.remarks:
+        console.print(f"note: {remark}", markup=False)
+    console.print(f"The report is [bold]{report.folder / 'report.html'}[/bold], its figures lie beside it.")

@@ -40,7 +40,7 @@ class SearchSpace:
 
     def recipe(self, values: Mapping[str, Value]) -> Recipe:
         """The recipe with these values in place; ResattnError where they do not fit together."""
-        return _replaced(self.base, values, "the recipe of this trial")
+        return replaced(self.base, values, "the recipe of this trial")
 
     def corners(self) -> list[Recipe]:
         """The recipe with one field at a time at each of its choices, or at the ends of its range."""
@@ -108,7 +108,7 @@ class _Field:
 
     def check(self, value: Value) -> None:
         """ResattnError where the field does not take `value`."""
-        _replaced(self.base, {self.name: value}, self.source)
+        replaced(self.base, {self.name: value}, self.source)
 
     def takes(self, value: Value) -> bool:
         try:
@@ -193,8 +193,11 @@ def _ends(domain: Range) -> tuple[Value, Value]:
     return (int(domain.low), int(domain.high)) if domain.whole else (domain.low, domain.high)
 
 
-def _replaced(base: Recipe, values: Mapping[str, Value], source: str) -> Recipe:
-    """`base` with fields replaced, by dotted name, and validated as a file would be."""
+def replaced(base: Recipe, values: Mapping[str, Value], source: str) -> Recipe:
+    """`base` with fields replaced, by dotted name, and validated as a file would be.
+
+    Raises ResattnError, naming `source` and the field, for fields that are not there and values they do not take.
+    """
     fields = dataclasses.asdict(base)
     if any(name in RUN_LENGTHS for name in values):
         fields.update(dict.fromkeys(RUN_LENGTHS))

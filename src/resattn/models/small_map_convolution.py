@@ -26,8 +26,8 @@ class SmallMapConvolution(nn.Conv2d):
         """N x in_channels x H x W to N x out_channels x H' x W'."""
         if not (self.training and self._worthwhile(input)):
             return super().forward(input)
-        stride, padding = cast(int, self.stride[0]), cast(int, self.padding[0])
-        return cast(Tensor, PatchProduct.apply(input, self.weight, stride, padding))
+        padding = cast(int, self.padding[0])
+        return cast(Tensor, PatchProduct.apply(input, self.weight, self.stride[0], padding))
 
     def _worthwhile(self, x: Tensor) -> bool:
         positions = -(-x.shape[2] // self.stride[0]) * -(-x.shape[3] // self.stride[1])
@@ -54,7 +54,7 @@ class PatchProduct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         """The gradients of x and weight."""
         x, weight = ctx.saved_tensors
         of_x = of_weight = None

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,14 +15,28 @@ PLAIN_LINE_SECONDS = 20.0
 SMOOTHING = 0.9
 
 
-class ProgressDisplay(pl.Callback):
-    """Steps done, images/s, loss, accuracy, the last validation and the time left."""
+@dataclass(frozen=True)
+class Series:
+    """Where a run stands among others: it is number `number`, from 1, of `total`, and is called `label`."""
 
-    def __init__(self, history: History, *, steps: int) -> None:
+    number: int
+    total: int
+    label: str
+
+    def __str__(self) -> str:
+        return f"run {self.number} of {self.total}, {self.label}"
+
+
+class ProgressDisplay(pl.Callback):
+    """Steps done, images/s, loss, accuracy, the last validation and the time left; of a series, its progress above."""
+
+    def __init__(self, history: History, *, steps: int, series: Series | None = None) -> None:
         self.history = history
         self.steps = steps
+        self.series = series
         self._progress: Progress | None = None
         self._task = TaskID(0)
+        self._whole = TaskID(0)
         self._validation = ""
         self._speed = 0.0
         self._clock = self._last_line = time.monotonic()
@@ -38,6 +53,14 @@ class ProgressDisplay(pl.Callback):
                 TimeRemainingColumn(),
             )
             self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
+            if self.series:
+                # In steps of this run, so that both bars move together.
+                self._whole = self._progress.add_task(
+                    str(self.series),
+                    total=self.series.total * self.steps,
+                    completed=self._steps_of_series(trainer.global_step),
+                    status="",
+                )
             self._task = self._progress.add_task(
                 "training", total=self.steps, completed=trainer.global_step, status=""
             )
@@ -77,6 +100,10 @@ class ProgressDisplay(pl.Callback):
         """Leave the terminal clean."""
         self._stop()
 
+    def _steps_of_series(self, step: int) -> int:
+        assert self.series
+        return (self.series.number - 1) * self.steps + step
+
     def _stop(self) -> None:
         if self._progress:
             self._progress.stop()
@@ -87,6 +114,8 @@ class ProgressDisplay(pl.Callback):
         status = f"{self._speed:,.0f} images/s  loss {latest['train_loss']:.3f}  acc {latest['train_accuracy']:.1%}"
         if self._progress:
             self._progress.update(self._task, completed=step, status=status + self._validation)
+            if self.series:
+                self._progress.update(self._whole, completed=self._steps_of_series(step))
         elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
             self._last_line = time.monotonic()
             left = (self.steps - step) * self.history.seconds / max(step, 1)

@@ -18,6 +18,7 @@ from resattn.errors import ResattnError
 
 SHIPPED = Path(__file__).parent / "recipes"
 OptionValue = float | int | str | bool
+Fields = typing.TypeVar("Fields")
 # Three ways to say how long a run is; where one of them is chosen, the others have no say.
 RUN_LENGTHS = ("time", "epochs", "steps")
 
@@ -113,7 +114,7 @@ class Recipe:
 
         Raises ResattnError as `from_yaml` does, naming `source` in place of a file.
         """
-        return typing.cast("Recipe", _build(cls, values, source, ""))
+        return build(cls, values, source=source)
 
     def replace(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed, validated again."""
@@ -166,6 +167,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def build(kind: type[Fields], values: Mapping[str, Any], *, source: str) -> Fields:
+    """A dataclass from what a YAML file says, each value checked against the field's type.
+
+    Raises ResattnError naming `source` and the field for unknown fields, fields that are missing and wrong types.
+    """
+    return typing.cast(Fields, _build(kind, values, source, ""))
+
+
 def _build(kind: type, values: Mapping[str, Any], source: str, prefix: str) -> Any:
     hints = typing.get_type_hints(kind)
     arguments = {}
@@ -175,6 +184,12 @@ def _build(kind: type, values: Mapping[str, Any], source: str, prefix: str) -> A
             guess = f"did you mean {prefix}{close[0]}?" if close else f"fields are {', '.join(hints)}"
             raise ResattnError(f"{source}: unknown field {prefix}{name}", guess)
         arguments[name] = _convert(hints[name], value, source, prefix + name)
+    for missing in dataclasses.fields(kind):
+        required = missing.default is missing.default_factory is dataclasses.MISSING
+        if required and missing.name not in arguments:
+            raise ResattnError(
+                f"{source}: {prefix}{missing.name} is missing", f"write a line `{missing.name}: ...`"
+            )
     try:
         return kind(**arguments)
     except ResattnError as error:
@@ -209,7 +224,8 @@ def _fits(hint: Any, value: Any) -> bool:
             fits = value in typing.get_args(option)
         elif typing.get_origin(option) is dict:
             fits = isinstance(value, dict) and all(
-                isinstance(key, str) and isinstance(entry, bool | int | float | str)
+                isinstance(key, str)
+                and (typing.get_args(option)[1] is Any or isinstance(entry, bool | int | float | str))
                 for key, entry in value.items()
             )
         elif option is float:

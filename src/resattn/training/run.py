@@ -27,7 +27,7 @@ from resattn.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest
 from resattn.training.fine_tuning import starting_network, starting_point
 from resattn.training.history import History, read_history
 from resattn.training.own_images import with_packed_folder
-from resattn.training.progress_display import ProgressDisplay
+from resattn.training.progress_display import ProgressDisplay, Series
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
 from resattn.training.stopping import Listener, StopOnSignal, StopSignals
@@ -40,7 +40,10 @@ ROWS_PER_RUN = 400
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is ready to go: its folder, resolved recipe, data, network on its device, and who listens to it."""
+    """A run that is ready to go: its folder, resolved recipe, data, network on its device, and who listens to it.
+
+    `series` says where it stands among others.
+    """
 
     folder: RunFolder
     recipe: Recipe
@@ -49,6 +52,7 @@ class Job:
     val: PackedSplit
     network: ResidualAttentionNetwork
     listeners: Sequence[Listener] = ()
+    series: Series | None = None
 
     @property
     def steps(self) -> int:
@@ -89,6 +93,7 @@ def train(
     *,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     listeners: Sequence[Listener] = (),
+    series: Series | None = None,
 ) -> ClassificationResult:
     """Train by `recipe` in a new run folder, evaluate the averaged weights on the validation split, draw figures.
 
@@ -98,7 +103,7 @@ def train(
     """
     folder.require_free()
     recipe, weights = starting_point(with_packed_folder(recipe))
-    job = _resolve(recipe, folder, weights, listeners)
+    job = replace(_resolve(recipe, folder, weights), listeners=listeners, series=series)
     folder.start(job.recipe, job.execution, data_sha256=job.train.source_sha256, weights=weights)
     return _carry_out(job, checkpoint_seconds)
 
@@ -108,6 +113,7 @@ def resume(
     *,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     listeners: Sequence[Listener] = (),
+    series: Series | None = None,
 ) -> ClassificationResult:
     """Go on with a run that was stopped or killed; it ends in the same weights as if it had not been.
 
@@ -116,12 +122,22 @@ def resume(
     recipe = folder.recipe()
     if folder.results_file.exists():
         raise ResattnError(f"the run in {folder.path} is finished", f"see `resattn evaluate {folder.path}`")
-    job = _resolve(recipe, folder, folder.start_file if recipe.start_from else None, listeners)
+    job = _resolve(recipe, folder, folder.start_file if recipe.start_from else None)
+    job = replace(job, listeners=listeners, series=series)
     folder.require_same_data(recipe.data, job.train.source_sha256)
     return _carry_out(job, checkpoint_seconds)
 
 
-def _resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, listeners: Sequence[Listener]) -> Job:
+def resolved_steps(recipe: Recipe) -> int:
+    """The steps of a run by `recipe`, as it would begin now: a time is measured, epochs are counted.
+
+    Raises what `train` raises before it begins.
+    """
+    recipe, weights = starting_point(with_packed_folder(recipe))
+    return _resolve(recipe, RunFolder(Path()), weights).steps
+
+
+def _resolve(recipe: Recipe, folder: RunFolder, weights: Path | None) -> Job:
     """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
     held_out = recipe.validate_on == HELD_OUT
     train_split = open_split(recipe.data, KEPT if held_out else "train")
@@ -137,7 +153,7 @@ def _resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, listeners:
     network = starting_network(recipe, train_split.class_ids, weights)
     network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
     recipe = recipe.replace(precision=execution.precision)
-    job = Job(folder, recipe, execution, train_split, val_split, network, listeners)
+    job = Job(folder, recipe, execution, train_split, val_split, network)
     _say(f"{recipe.model} on {recipe.data}: {len(train_split.images):,} training images, {execution.device}")
     if weights:
         _say(f"starting from {recipe.start_from}")
@@ -209,7 +225,7 @@ def _callbacks(
     """In the order in which they act after a step: the average first, so that a checkpoint has it."""
     callbacks: list[pl.Callback] = [
         history,
-        ProgressDisplay(history, steps=job.steps),
+        ProgressDisplay(history, steps=job.steps, series=job.series),
         *job.listeners,
         checkpoints,
         StopOnSignal(signals, checkpoints, job.listeners),

@@ -1,0 +1,77 @@
+"""Carrying out a comparison: what is missing is trained, what was cut off resumed, what is done left alone."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from resattn.data.locking import locked
+from resattn.experiments.comparison import Comparison
+from resattn.experiments.comparison_report import ComparisonReport, write_report
+from resattn.experiments.planned_runs import COMPARISONS, DIVERGED, PlannedRun, planned_runs
+from resattn.files import whole_text_file
+from resattn.training import run
+from resattn.training.progress_display import Series
+from resattn.training.stopping import StopSignals, TrainingStopped
+from resattn.training.task import NonFiniteLoss
+
+
+def compare(comparison: Comparison, *, parent: Path = COMPARISONS) -> ComparisonReport:
+    """Carry out the runs of a comparison that are not done, and write its report after each of them.
+
+    A comparison that was stopped or killed goes on where it was, in the middle of a run too. Several processes, or
+    machines that share the folder, may carry out one comparison: each run is one process's at a time, and the report
+    says which are still others'. Ctrl-C and SIGTERM end it with the run saved; the report then holds the signal.
+    Raises ResattnError for data and models that are not there; a loss that is not finite ends its run only.
+    """
+    stopped = None
+    runs: list[PlannedRun] = []
+    with StopSignals():
+        try:
+            runs = planned_runs(comparison, parent=parent)
+            while _carry_out_one(comparison, runs, parent):
+                pass
+        except TrainingStopped as signal:
+            stopped = signal
+    return write_report(comparison, runs, parent=parent, stopped=stopped)
+
+
+def _carry_out_one(comparison: Comparison, runs: list[PlannedRun], parent: Path) -> bool:
+    """Train the first run that is neither done nor another process's; False where there is none."""
+    for planned in runs:
+        if planned.done:
+            planned.require_own()
+            continue
+        with locked(planned.folder.path, when_busy="leave") as free:
+            if not free or planned.done:
+                continue
+            _train(planned, Series(1 + sum(each.done for each in runs), len(runs), _label(planned)))
+        write_report(comparison, runs, parent=parent)
+        return True
+    return False
+
+
+def _train(planned: PlannedRun, series: Series) -> None:
+    folder = planned.folder
+    planned.require_own()
+    _say(f"{series}: {folder.path}")
+    try:
+        if folder.recipe_file.exists():
+            result = run.resume(folder, series=series)
+        else:
+            result = run.train(planned.recipe, folder, series=series)
+        _say(f"{series}: top-1 {result.top1:.2%}")
+    except NonFiniteLoss as error:
+        with whole_text_file(folder.path / DIVERGED) as file:
+            file.write(error.what + "\n")
+        _say(f"{series}: {error.what}")
+    finally:
+        with suppress(OSError):
+            folder.path.rmdir()  # where it failed before the run was begun
+
+
+def _label(planned: PlannedRun) -> str:
+    return f"{planned.arm}, seed {planned.seed}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

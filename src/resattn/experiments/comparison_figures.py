@@ -1,0 +1,71 @@
+"""The figures of a comparison, from the figures in its comparison.json."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resattn import figures
+from resattn.experiments.wording import in_points
+
+KINDS = ("png", "svg")
+
+
+def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
+    """Write accuracy, loss and scores of a comparison as PNG and SVG; returns the names without their endings."""
+    told = f"{report['data']} validation images, {_runs(report)}; bands from the lowest run to the highest"
+    against_time = report["equal"] == "time"
+    horizontal = "minutes of training" if against_time else "step"
+    drawings = {
+        "accuracy": figures.curves_by_arm(
+            _curves(report, "top1", against_time, scale=100),
+            horizontal=horizontal,
+            vertical="validation top-1 (%)",
+            title=report["question"],
+            subtitle=told,
+        ),
+        "loss": figures.curves_by_arm(
+            _curves(report, "loss", against_time),
+            horizontal=horizontal,
+            vertical="validation cross-entropy (nats)",
+            form="{:.2f}",
+            title=report["question"],
+            subtitle=told,
+        ),
+        "scores": figures.scores_by_arm(
+            {arm["name"]: _scores(report, arm["name"]) for arm in report["arms"]},
+            notes={each["arm"]: in_points(each) for each in report["differences"]},
+            horizontal="final validation top-1 (%); a dot a run, a line their mean",
+            title=report["question"],
+            subtitle=f"{report['data']}, {report['held']}",
+        ),
+    }
+    for name, drawing in drawings.items():
+        for kind in KINDS:
+            figures.save(drawing, folder / f"{name}.{kind}")
+    return list(drawings)
+
+
+def _runs(report: Mapping[str, Any]) -> str:
+    finished = [arm["runs"] for arm in report["arms"]]
+    fewest, most = min(finished), max(finished)
+    count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{count} finished run{'' if fewest == most == 1 else 's'} an arm"
+
+
+def _curves(
+    report: Mapping[str, Any], score: str, against_time: bool, scale: float = 1.0
+) -> dict[str, list[tuple[Any, Any]]]:
+    curves: dict[str, list[tuple[Any, Any]]] = {arm["name"]: [] for arm in report["arms"]}
+    for run in report["runs"]:
+        values = scale * np.array(run["curve"][score], dtype=np.float64)
+        places = run["curve"]["seconds" if against_time else "step"]
+        if len(values):
+            curves[run["arm"]].append((np.array(places) / (60 if against_time else 1), values))
+    return curves
+
+
+def _scores(report: Mapping[str, Any], arm: str) -> Sequence[float]:
+    finished = [run for run in report["runs"] if run["arm"] == arm and run["state"] == "finished"]
+    return [100 * run["scores"]["top1"] for run in finished]

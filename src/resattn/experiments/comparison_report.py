@@ -1,0 +1,196 @@
+"""What a comparison leaves for people: comparison.json, figures as PNG and SVG, and one HTML page that holds it all."""
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resattn.data.locking import locked
+from resattn.data.packed import open_split
+from resattn.experiments.comparison import Comparison
+from resattn.experiments.comparison_figures import draw
+from resattn.experiments.comparison_numbers import (
+    Difference,
+    Mean,
+    RunRecord,
+    difference,
+    finished_of,
+    run_records,
+)
+from resattn.experiments.comparison_page import write_page
+from resattn.experiments.planned_runs import PlannedRun, network_on_paper
+from resattn.experiments.wording import short_commit
+from resattn.files import whole_text_file
+from resattn.models.cost import multiply_accumulates, parameters
+from resattn.training.recipe import Recipe, parse_duration
+from resattn.training.stopping import TrainingStopped
+
+# Training that took longer than its budget by more than this is told.
+OVERTIME = 1.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """An arm over its finished runs: cost of the network, length of the runs, scores.
+
+    `macs` are of one image at the data's own size. `steps`, `images` and `minutes` are means.
+    """
+
+    name: str
+    model: str
+    parameters: int
+    macs: int
+    runs: int
+    steps: float
+    images: float
+    minutes: float
+    top1: Mean
+    top5: Mean
+    loss: Mean
+    recipe: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonReport:
+    """A comparison as it stands, and where its files lie. `stopped` is the signal that ended this process's part."""
+
+    name: str
+    question: str
+    note: str
+    equal: str
+    held: str
+    data: str
+    arms: Sequence[ArmSummary]
+    differences: Sequence[Difference]
+    runs: Sequence[RunRecord]
+    remarks: Sequence[str]
+    folder: Path
+    stopped: TrainingStopped | None = None
+
+    @property
+    def summary(self) -> str:
+        """How many runs ended how."""
+        counts = Counter(run.state for run in self.runs)
+        return ", ".join(f"{count} {state}" for state, count in counts.most_common()) or "no runs"
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures; numbers that there are not are null."""
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("folder", "stopped")
+        }
+        return dict(_plain(fields))
+
+
+def write_report(
+    comparison: Comparison,
+    runs: Sequence[PlannedRun],
+    *,
+    parent: Path,
+    stopped: TrainingStopped | None = None,
+) -> ComparisonReport:
+    """Write the files of a comparison as it stands into `parent`/NAME, each whole or not at all.
+
+    Raises ResattnError where the disk refuses.
+    """
+    folder = parent / comparison.name
+    records = run_records(runs)
+    report = ComparisonReport(
+        name=comparison.name,
+        question=comparison.question,
+        note=comparison.note,
+        equal=comparison.equal,
+        held=_held(comparison),
+        data=next(iter(comparison.recipes.values())).data,
+        arms=[_arm(name, recipe, records, runs) for name, recipe in comparison.recipes.items()],
+        differences=[difference(records, arm, other) for arm, other in comparison.against.items()],
+        runs=records,
+        remarks=_remarks(comparison, records),
+        folder=folder,
+        stopped=stopped,
+    )
+    with locked(folder):
+        with whole_text_file(folder / "comparison.json") as file:
+            file.write(json.dumps(report.to_json(), indent=1) + "\n")
+        drawn = draw(report.to_json(), folder)
+        write_page(report.to_json(), drawn, folder / "report.html")
+    return report
+
+
+def _held(comparison: Comparison) -> str:
+    """What is held equal, in words."""
+    said = ", ".join(f"{value:g} {name}" for name, value in comparison.length.items())
+    return {
+        "time": f"{comparison.time} of training for every run",
+        "steps": f"as many steps for every run as the control makes in {comparison.time}"
+        if comparison.time
+        else f"{said} for every run",
+        "macs": "as many multiply-accumulates for every run as the control's in " + (comparison.time or said),
+    }[comparison.equal]
+
+
+def _arm(name: str, recipe: Recipe, records: Sequence[RunRecord], runs: Sequence[PlannedRun]) -> ArmSummary:
+    done = finished_of(records, name)
+    split = open_split(recipe.data)
+    network = network_on_paper(recipe, classes=len(split.class_ids))
+    height, width = split.images.shape[1:3]
+    planned = next((each.recipe for each in runs if each.arm == name), recipe)
+    return ArmSummary(
+        name=name,
+        model=recipe.model,
+        parameters=parameters(network),
+        macs=multiply_accumulates(network, (height, width)),
+        runs=len(done),
+        steps=Mean.of([each.steps for each in done]).mean,
+        images=Mean.of([each.images for each in done]).mean,
+        minutes=Mean.of([each.minutes for each in done]).mean,
+        **{score: Mean.of([each.scores[score] for each in done]) for score in ("top1", "top5", "loss")},
+        recipe=planned.to_yaml(),
+    )
+
+
+def _remarks(comparison: Comparison, records: Sequence[RunRecord]) -> list[str]:
+    """What a reader has to know before believing the figures."""
+    remarks = []
+    begun = [each for each in records if each.origin]
+    for what, name in (("commits", "commit"), ("processors", "cpu"), ("number formats", "precision")):
+        values = Counter(_short(name, each.origin.get(name)) for each in begun)
+        if len(values) > 1:
+            told = ", ".join(f"{value} ({count})" for value, count in values.items())
+            remarks.append(f"The runs are of {len(values)} {what}: {told}.")
+    for each in records:
+        if each.state == "diverged":
+            remarks.append(
+                f"{each.arm}, seed {each.seed}: its loss stopped being finite; it has no part in the means."
+            )
+        if comparison.equal == "time" and comparison.time and each.state == "finished":
+            asked = parse_duration(comparison.time) / 60
+            if each.minutes > OVERTIME * asked:
+                remarks.append(
+                    f"{each.arm}, seed {each.seed} took {each.minutes:.1f} minutes instead of {asked:.1f}: the machine "
+                    "was slower than when its speed was measured. Its number of steps is what fits the time."
+                )
+    left = [each for each in records if each.state in ("unfinished", "missing")]
+    if left:
+        remarks.append(f"{len(left)} of {len(records)} runs are not finished.")
+    return remarks
+
+
+def _short(name: str, value: Any) -> str:
+    return short_commit(value) if name == "commit" else str(value).split(":")[0]
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as mappings, NaN as None: what JSON can say."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

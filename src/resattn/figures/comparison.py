@@ -1,0 +1,129 @@
+"""What a comparison of several ways to train found: learning curves by arm, and final scores run by run."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from resattn.figures.style import INK, MUTED, STYLE, Series, headed_figure, short_name
+
+# Okabe and Ito's palette without its yellow, which is faint on white; lines of a second round are dashed.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#222222")
+DASHES = ("-", "--", ":")
+# Share of the height that two names beside the ends of curves lie apart, at least.
+APART = 0.05
+ROW_INCHES = 0.42
+
+
+@mpl.rc_context(STYLE)
+def curves_by_arm(
+    curves: Mapping[str, Sequence[tuple[Series, Series]]],
+    *,
+    horizontal: str,
+    vertical: str,
+    form: str = "{:.1f}",
+    title: str = "",
+    subtitle: str = "",
+) -> Figure:
+    """Draw for each arm the mean over its runs, in a band from the lowest run to the highest.
+
+    curves: by arm, for each run the places of its validations on the horizontal axis and the values there. Runs of an
+    arm are met validation by validation, as far as all have come. `form` writes a curve's last value beside its end.
+    """
+    figure = headed_figure(9.0, 4.8, title, subtitle)
+    axes = figure.add_subplot(xlabel=horizontal, ylabel=vertical)
+    axes.grid(axis="y")
+    ends = []
+    for number, (arm, runs) in enumerate(curves.items()):
+        color, dash = _look(number)
+        common = min((len(values) for _, values in runs), default=0)
+        if common == 0:
+            continue
+        x = np.mean([places[:common] for places, _ in runs], axis=0)
+        y = np.array([values[:common] for _, values in runs], dtype=np.float64)
+        if len(runs) > 1:
+            axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
+        axes.plot(x, y.mean(axis=0), dash, color=color, marker="o", markersize=3.5)
+        ends.append((float(x[-1]), float(y.mean(axis=0)[-1]), f"{short_name(arm, 30)}, ", color))
+    if not ends:
+        axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no validation yet", ha="center", va="center", color=MUTED)
+        return figure
+    axes.set_xlim(left=0)
+    _name_ends(axes, ends, form)
+    return figure
+
+
+def _look(number: int) -> tuple[str, str]:
+    turn, place = divmod(number, len(COLORS))
+    return COLORS[place], DASHES[turn % len(DASHES)]
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], form: str) -> None:
+    """Write name and last value of each curve at the right, apart from each other."""
+    low, high = axes.get_ylim()
+    apart = APART * (high - low)
+    order = sorted(ends, key=lambda end: end[1])
+    heights: list[float] = []
+    for _, value, _, _ in order:
+        heights.append(max(value, heights[-1] + apart) if heights else value)
+    # Half of what they were pushed up together goes down again, so that the names stay beside their curves.
+    pushed = np.mean([height - end[1] for height, end in zip(heights, order, strict=True)])
+    right = max(end[0] for end in ends)
+    for height, (x, value, name, color) in zip(heights, order, strict=True):
+        axes.annotate(
+            f"{name}{form.format(value)}",
+            (x, value),
+            xytext=(right + 0.03 * right, height - float(pushed)),
+            textcoords="data",
+            va="center",
+            color=color,
+            weight="bold",
+            annotation_clip=False,
+        )
+
+
+@mpl.rc_context(STYLE)
+def scores_by_arm(
+    scores: Mapping[str, Sequence[float]],
+    *,
+    notes: Mapping[str, str] | None = None,
+    horizontal: str,
+    title: str = "",
+    subtitle: str = "",
+) -> Figure:
+    """Draw a row for each arm: a dot for each run, a line at their mean, and at the right a note.
+
+    scores: by arm, from the top, one value a run; may be empty.
+    """
+    figure = headed_figure(9.6, 1.35 + ROW_INCHES * len(scores), title, subtitle)
+    axes = figure.add_subplot(xlabel=horizontal)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    for row, (_, values) in enumerate(scores.items()):
+        color, _ = _look(row)
+        if len(values):
+            mean = float(np.mean(values))
+            axes.plot([mean, mean], [row - 0.3, row + 0.3], color=color, linewidth=2.4)
+            axes.plot(
+                values, [row] * len(values), "o", color=color, markersize=6, alpha=0.55, markeredgewidth=0
+            )
+    axes.set_yticks(range(len(scores)), [short_name(arm, 34) for arm in scores])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_ylim(len(scores) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.margins(x=0.08)
+    for row, arm in enumerate(scores):
+        axes.annotate(
+            (notes or {}).get(arm, ""),
+            (1.01, row),
+            xycoords=axes.get_yaxis_transform(),
+            va="center",
+            color=MUTED,
+            fontsize=8.5,
+            annotation_clip=False,
+        )
+    return figure

@@ -1,0 +1,231 @@
+"""Comparisons with real runs: killed, stopped, shared, diverged, and published."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from resattn.data.packed import open_split
+from resattn.errors import ResattnError
+from resattn.experiments.comparing import compare
+from resattn.experiments.comparison import Comparison, read_comparison
+from resattn.experiments.comparison_report import ComparisonReport
+from resattn.experiments.planned_runs import planned_runs, recipe_key, training_cost
+from resattn.experiments.publishing import publish, results_page
+from resattn.tables import print_comparison
+from resattn.training.history import read_rows
+from resattn.training.recipe import Recipe
+from resattn.training.run import train
+from resattn.training.run_folder import RunFolder
+from resattn.training.task import Classification
+
+KILLED = Path(__file__).with_name("killed_study.py")
+POOL = Path("runs/compare/runs")
+TOY: dict[str, Any] = {
+    "question": "Do masks help?",
+    "fields": {
+        "data": "dots",
+        "model": "resattn_mini_plain",
+        "steps": 5,
+        "batch_size": 8,
+        "validations": 2,
+        "start_scale": 1.0,
+        "precision": "fp32",
+        "optimization": {"optimizer": "adamw", "lr": 0.001},
+    },
+    "control": "plain",
+    "arms": {"masks": {"model": "resattn_mini"}},
+    "equal": "steps",
+    "seeds": 2,
+}
+
+
+def toy(**changes: Any) -> Comparison:
+    Path("toy.yaml").write_text(yaml.safe_dump({**TOY, **changes}, sort_keys=False))
+    return read_comparison(Path("toy.yaml"))
+
+
+def command(
+    *arguments: str, script: Sequence[str] = ("-m", "resattn_launcher"), threads: int = 1
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *script, "compare", "toy.yaml", *arguments], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": str(threads)},
+    )  # fmt: skip
+
+
+def states(report: ComparisonReport) -> list[tuple[str, int, str]]:
+    return [(run.arm, run.seed, run.state) for run in report.runs]
+
+
+def test_a_comparison_killed_in_a_run_goes_on_in_it_and_repeats_none(
+    dots: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison = toy()
+    # With the threads this process has: a sum of other parts is another sum.
+    killed = command(script=[str(KILLED)], threads=torch.get_num_threads())
+    _, told = killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL, told
+    report = compare(comparison)
+    assert states(report) == [
+        ("plain", 0, "finished"), ("masks", 0, "finished"), ("plain", 1, "finished"), ("masks", 1, "finished"),
+    ]  # fmt: skip
+    told = capsys.readouterr().err
+    first = planned_runs(comparison)[0]
+    assert f"resuming from {first.folder.path}/checkpoints/step-00000004.ckpt" in told
+    assert "run 4 of 4, masks, seed 1: top-1" in told
+    whole = RunFolder(Path("whole"))
+    train(first.recipe, whole)
+    for name in ("step", "train_loss", "val_loss", "val_top1"):
+        assert [row[name] for row in read_rows(whole.metrics_file)] == [
+            row[name] for row in read_rows(first.folder.metrics_file)
+        ]
+    written = {path: path.stat().st_mtime_ns for path in POOL.glob("*/results.json")}
+    assert len(written) == 4
+    assert states(compare(comparison)) == states(report)
+    assert {path: path.stat().st_mtime_ns for path in POOL.glob("*/results.json")} == written
+    more = compare(toy(seeds=3))
+    assert len(more.runs) == 6 and more.arms[0].runs == 3
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_the_report_says_what_the_runs_say(dots: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report = compare(toy())
+    print_comparison(report)
+    assert "Do masks help?" in capsys.readouterr().out
+    content = json.loads((report.folder / "comparison.json").read_text())
+    top1 = [
+        json.loads((POOL / run["folder"] / "results.json").read_text())["top1"] for run in content["runs"]
+    ]
+    assert content["arms"][1]["top1"]["mean"] == pytest.approx((top1[1] + top1[3]) / 2)
+    assert content["differences"][0]["mean"] == pytest.approx((top1[1] + top1[3] - top1[0] - top1[2]) / 2)
+    page = (report.folder / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert "src=" not in page and "<?xml" not in page and "@import" not in page
+    for name in ("accuracy", "loss", "scores"):
+        with Image.open(report.folder / f"{name}.png") as image:
+            assert image.size[0] > 1000
+    assert publish(report.folder, Path("docs")) == Path("docs/results.md")
+    Path("docs/results/toy/conclusion.md").write_text("They do not say.\n")
+    text = results_page(Path("docs"))
+    assert "| masks | resattn_mini |" in text and "**Conclusion.** They do not say." in text
+    for figure in ("accuracy", "loss", "scores"):
+        assert f"![{figure}](results/toy/{figure}.png)" in text
+        assert Path(f"docs/results/toy/{figure}.png").is_file()
+    with pytest.raises(ResattnError, match="holds no comparison"):
+        publish(Path("docs"), Path("docs"))
+
+
+def test_a_signal_stops_the_command_with_the_run_saved(dots: str) -> None:
+    toy(fields={**TOY["fields"], "steps": 40})
+    process = command()
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(len(read_rows(path)) > 3 for path in POOL.glob("*/metrics.csv")):
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    printed, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, told
+    assert "3 missing, 1 unfinished" in printed
+    assert "4 of 4 runs are not finished" in printed
+    assert "stopped by SIGTERM; go on with: resattn compare toy.yaml" in told
+    assert len(list(POOL.glob("*/checkpoints/*.ckpt"))) == 1
+
+
+def test_two_processes_divide_the_runs(dots: str, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = toy(fields={**TOY["fields"], "steps": 20})
+    other = command()
+    deadline = time.monotonic() + 120
+    while not any(POOL.glob("*/recipe.yaml")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    compare(comparison)
+    told = [other.communicate(timeout=120)[1], capsys.readouterr().err]
+    assert other.returncode == 0, told
+    for arm in ("plain", "masks"):
+        for seed in (0, 1):
+            assert sum(f"{arm}, seed {seed}: top-1" in text for text in told) == 1
+    assert all(": top-1" in text for text in told)
+    content = json.loads(Path("runs/compare/toy/comparison.json").read_text())
+    assert [run["state"] for run in content["runs"]] == ["finished"] * 4
+
+
+def test_a_loss_that_is_not_finite_ends_its_run_and_is_told(
+    dots: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Classification.training_step
+
+    def training_step(self, batch, batch_idx):
+        factor = float("inf") if "mini_plain" not in self.recipe.model else 1.0
+        return original(self, batch._replace(images=batch.images * factor), batch_idx)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    report = compare(toy(seeds=1))
+    assert states(report) == [("plain", 0, "finished"), ("masks", 0, "diverged")]
+    assert "masks, seed 0: its loss stopped being finite" in report.remarks[0]
+    assert (report.arms[1].runs, report.differences[0].pairs) == (0, 0)
+    assert states(compare(toy(seeds=1))) == states(report)
+
+
+def test_equal_multiply_accumulates_give_the_dearer_arm_fewer_steps(
+    dots: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {name: value for name, value in TOY["fields"].items() if name != "steps"}
+    arms = {"small": {"model": "resattn_small_plain"}, "half": {"batch_size": 4}}
+    runs = planned_runs(toy(fields={**fields, "epochs": 20}, arms=arms, equal="macs", seeds=1))
+    control, small, half = (run.recipe for run in runs)
+    # 160 images are trained on, 8 in a batch
+    assert control.steps == 400 and half.steps == 800
+    assert small.steps is not None and 2.9 < 400 / small.steps < 4
+    assert small.steps * training_cost(small) == pytest.approx(400 * training_cost(control), rel=0.01)
+    measured: list[Recipe] = []
+
+    def steps(recipe: Recipe) -> int:
+        measured.append(recipe)
+        return 7
+
+    monkeypatch.setattr("resattn.experiments.planned_runs.resolved_steps", steps)
+    for _ in range(2):
+        timed = planned_runs(toy(fields=fields, equal="steps", time="3s", seeds=1))
+        assert [run.recipe.steps for run in timed] == [7, 7]
+    assert [recipe.time for recipe in measured] == ["3s"]
+
+
+def test_a_key_tells_recipes_apart_and_ignores_defaults() -> None:
+    base = Recipe(data="dots", steps=3)
+    assert recipe_key(base) == recipe_key(Recipe(data="dots", steps=3, label_smoothing=0.1))
+    others = [base.replace(seed=1), base.replace(steps=4), base.replace(model_options={"drop_rate": 0.5})]
+    assert len({recipe_key(recipe) for recipe in (base, *others)}) == 4
+
+
+def test_a_folder_with_another_recipe_is_not_taken_for_the_run(dots: str) -> None:
+    comparison = toy(seeds=1)
+    folder = planned_runs(comparison)[0].folder
+    train(planned_runs(comparison)[1].recipe, folder)
+    with pytest.raises(ResattnError, match="holds a run by another recipe"):
+        compare(comparison)
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(dots: str) -> None:
+    with pytest.raises(ResattnError, match="resattn_min"):
+        compare(toy(arms={"masks": {"model": "resattn_min"}}))
+    assert not POOL.exists()
+
+
+def test_the_published_results_are_the_generated_ones() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    assert (docs / "results.md").read_text(encoding="utf-8") == results_page(docs)
+
+
+def test_open_split_is_what_runs_are_counted_on(dots: str) -> None:
+    assert len(open_split("dots", "train").images) == 160

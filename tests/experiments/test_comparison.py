@@ -1,0 +1,109 @@
+"""What a comparison file may say, and what it is told where it says something else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from resattn.errors import ResattnError
+from resattn.experiments.comparison import SHIPPED, Comparison, find_comparison, read_comparison
+
+GOOD: dict[str, Any] = {
+    "question": "Is one better?",
+    "fields": {"data": "dots", "batch_size": 8},
+    "control": "plain",
+    "arms": {"masks": {"model": "resattn_small"}, "hot": {"optimization": {"lr": 0.5}}},
+    "time": "5s",
+}
+
+
+def read(folder: Path, **changes: Any) -> Comparison:
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **changes}, sort_keys=False))
+    return read_comparison(path)
+
+
+def test_arms_are_the_base_with_fields_changed(tmp_path: Path) -> None:
+    comparison = read(tmp_path, fields={**GOOD["fields"], "optimization.momentum": 0.5})
+    assert list(comparison.recipes) == ["plain", "masks", "hot"]
+    control = comparison.recipes["plain"]
+    assert (control.data, control.batch_size, control.optimization.momentum) == ("dots", 8, 0.5)
+    assert comparison.recipes["masks"] == control.replace(model="resattn_small")
+    assert comparison.recipes["hot"].optimization.lr == 0.5
+    assert comparison.against == {"masks": "plain", "hot": "plain"}
+    assert (comparison.time, comparison.seeds, comparison.equal) == ("5s", 3, "time")
+
+
+def test_the_command_has_the_last_word(tmp_path: Path) -> None:
+    read(tmp_path)
+    path = tmp_path / "c.yaml"
+    comparison = read_comparison(path, time="7s", seeds=2, data="shapes", arms=["hot"])
+    assert (comparison.time, comparison.seeds) == ("7s", 2)
+    assert list(comparison.recipes) == ["plain", "hot"]
+    assert {recipe.data for recipe in comparison.recipes.values()} == {"shapes"}
+    with pytest.raises(ResattnError, match="has no arm 'cold'"):
+        read_comparison(path, arms=["cold"])
+    with pytest.raises(ResattnError, match="seeds is 0"):
+        read_comparison(path, seeds=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"arm": {}}, "unknown field arm"),
+        ({"control": None}, "control is None"),
+        ({"arms": {}}, "arms is empty"),
+        ({"arms": {"a": {}}}, r"arms\.a changes nothing: with no field"),
+        (
+            {"arms": {"a": {"batch_size": 8}}},
+            r"arms\.a changes nothing: with batch_size as it says, it is plain",
+        ),
+        ({"arms": {"a": {"seed": 3}}}, r"arms\.a\.seed: every arm is trained with the same seeds"),
+        ({"arms": {"a": {"time": "9s"}}}, r"arms\.a\.time: how long arms train is what is held equal"),
+        ({"arms": {"a": {"epochs": 3}}, "equal": "macs"}, r"arms\.a\.epochs: .* \(equal: macs\)"),
+        (
+            {"arms": {"a": {"batch_size": 4}}, "equal": "steps"},
+            r"arms\.a\.batch_size: steps of other batches",
+        ),
+        (
+            {"arms": {"a": {"optimization": {"accumulate": 4}}}, "equal": "steps"},
+            "accumulate: steps of other",
+        ),
+        ({"arms": {"a": {"mdel": "x"}}}, r"arms\.a: unknown field mdel"),
+        ({"arms": {"a": {"optimization.lr": -1}}}, r"arms\.a: recipe field optimization\.lr is -1"),
+        ({"arms": {"a": "resattn_small"}}, r"arms\.a is 'resattn_small'"),
+        ({"arms": {"plain": {"model": "resattn_small"}}}, "plain is the control and an arm"),
+        ({"arms": {"a b": {"seed": 1}, "a-b": {"batch_size": 4}}}, "seed"),
+        ({"arms": {"a b": {"batch_size": 2}, "a-b": {"batch_size": 4}}}, "names that are alike"),
+        ({"against": {"masks": "nobody"}}, "against names 'nobody', which is no arm"),
+        ({"against": {"masks": "masks"}}, r"against\.masks is masks"),
+        ({"equal": "luck"}, "equal is 'luck'"),
+        ({"time": None}, "equal is time, and no time is given"),
+        ({"time": None, "equal": "steps"}, "nothing says how long a run is"),
+        ({"time": "soon"}, "'soon' is no duration"),
+        ({"recipe": "laptop-20"}, "there is no recipe laptop-20"),
+        ({"fields": {"lr": 1}}, "fields: unknown field lr"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_file_and_field(
+    tmp_path: Path, changes: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(ResattnError, match=what):
+        read(tmp_path, **changes)
+
+
+def test_a_field_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("control: plain\narms: {a: {batch_size: 3}}\n")
+    with pytest.raises(ResattnError, match=r"c\.yaml: question is missing"):
+        read_comparison(path)
+    with pytest.raises(ResattnError, match="there is no comparison nowhere"):
+        find_comparison("nowhere")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_every_shipped_comparison_can_be_read(name: str) -> None:
+    comparison = read_comparison(find_comparison(name))
+    assert comparison.question.endswith("?")
+    assert len(comparison.recipes) > 1

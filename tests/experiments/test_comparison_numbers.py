@@ -1,0 +1,58 @@
+"""Means, spreads and intervals against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from resattn.experiments.comparison_numbers import Mean, RunRecord, bootstrap_interval, difference
+from resattn.experiments.wording import in_points, short_commit
+
+
+def record(arm: str, seed: int, top1: float | None) -> RunRecord:
+    return RunRecord(
+        arm=arm, seed=seed, state="unfinished" if top1 is None else "finished", folder="", steps=1, images=1,
+        scores={} if top1 is None else {"top1": top1}, minutes=1, curve={}, origin={},
+    )  # fmt: skip
+
+
+def test_mean_and_deviation_of_a_run() -> None:
+    assert Mean.of([0.1, 0.2, 0.3]) == Mean(pytest.approx(0.2), pytest.approx(0.1))
+    assert Mean.of([0.5]).mean == 0.5 and math.isnan(Mean.of([0.5]).deviation)
+    assert math.isnan(Mean.of([]).mean)
+
+
+def test_the_interval_of_three_is_what_27_resamples_say() -> None:
+    # 1 of 27 means is 0 and 3 are 1: the 2.5 % quantile, at place 0.65 of 26, lies between the first two.
+    low, high = bootstrap_interval([0.0, 3.0, 6.0])
+    assert (low, high) == (pytest.approx(0.65), pytest.approx(5.35))
+
+
+def test_the_interval_of_many_is_the_normal_one() -> None:
+    values = np.random.default_rng(1).normal(0.5, 0.1, 400)
+    low, high = bootstrap_interval(values.tolist())
+    error = values.std() / 20
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_only_seeds_that_both_arms_have_finished_are_paired() -> None:
+    runs = [
+        record("a", 0, 0.5),
+        record("b", 0, 0.4),
+        record("a", 1, 0.6),
+        record("b", 1, None),
+        record("b", 2, 0.9),
+    ]
+    found = difference(runs, "a", "b")
+    assert (found.pairs, found.won, found.mean) == (1, 1, pytest.approx(0.1))
+    assert math.isnan(found.low)
+    assert difference(runs, "a", "c").pairs == 0
+
+
+def test_differences_are_told_in_points() -> None:
+    told = {"arm": "a", "against": "b", "pairs": 3, "won": 2, "mean": 0.0123, "low": -0.001, "high": 0.02}
+    assert in_points(told) == "+1.23 [-0.10, +2.00] against b, won 2 of 3"
+    assert in_points({**told, "low": None, "high": None}) == "+1.23 against b, won 2 of 3"
+    assert in_points({**told, "pairs": 0}) == "no seed in common with b yet"
+    assert short_commit("0123456789+") == "0123456+" and short_commit(None) == "unknown"
