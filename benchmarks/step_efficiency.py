@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from resattn.data.packed import open_split
@@ -67,8 +67,8 @@ class Steps:
         self.network = network.to(memory_format=self.execution.memory_format)
         self.network.to(self.execution.device)
         self.optimizer = make_optimizer(self.network, recipe.optimization)
-        average = get_ema_avg_fn(0.99)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, avg_fn=average, use_buffers=True)
+        average = get_ema_multi_avg_fn(0.99)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.sizes = Counter(self.batches.size(number) for number in range(BATCHES))
 
     def step(self, number: int) -> dict[str, float]:

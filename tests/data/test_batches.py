@@ -8,6 +8,7 @@ import torch
 
 from resattn.data.augmentation import Augmentation, crop, erase, flips, gather, mix
 from resattn.data.batches import Batch, EvaluationBatches, TrainingBatches, image_size, to_float
+from resattn.data.image_rows import ImageRows
 
 PLAIN = Augmentation(flip="none", shift=0)
 
@@ -108,6 +109,19 @@ def test_gather_mirrors_and_shifts_with_reflection() -> None:
     np.testing.assert_array_equal(down[0, :, 0, 0], [4, 0, 4, 8])
     right = gather(image, zero, np.array([False]), np.array([[0, -1]]))
     np.testing.assert_array_equal(right[0, 0, :, 0], [1, 2, 3, 2])
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4])
+def test_gather_is_padding_by_reflection_cutting_out_and_mirroring(limit: int) -> None:
+    rng = np.random.default_rng(limit)
+    images = rng.integers(0, 256, (9, 5, 7, 3), dtype=np.uint8)
+    indices, mirrored = rng.integers(0, 9, 40), rng.random(40) < 0.5
+    shifts = rng.integers(-limit, limit + 1, (40, 2))
+    gathered = gather(ImageRows(images, np.arange(9)), indices, mirrored, shifts)
+    for index, mirror, (down, right), ours in zip(indices, mirrored, shifts, gathered, strict=True):
+        padded = np.pad(images[index], ((limit, limit), (limit, limit), (0, 0)), mode="reflect")
+        theirs = padded[limit - down :][:5, limit - right :][:, :7]
+        np.testing.assert_array_equal(ours, theirs[:, ::-1] if mirror else theirs)
 
 
 def test_image_size_grows_in_steps_to_the_full_size() -> None:

@@ -13,6 +13,7 @@ from resattn.data.image_rows import ImageRows
 ERASE_AREA = (0.05, 0.25)
 ERASE_VALUE = 0.45
 CROP_ASPECT = (3 / 4, 4 / 3)
+PIXEL = np.dtype((np.void, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +74,29 @@ def gather(
     `images` is uint8 N x H x W x 3 (may be memory-mapped), `indices` B image numbers, `mirrored` B bools, `shifts`
     B x 2 whole pixels (down, right). Returns uint8 B x H x W x 3. What a shift uncovers is filled by reflection.
     """
-    height, width = images.shape[1:3]
-    rows, columns = np.arange(height), np.arange(width)
-    batch = np.empty((len(indices), *images.shape[1:]), dtype=np.uint8)
-    for place, (index, mirror, (down, right)) in enumerate(zip(indices, mirrored, shifts, strict=True)):
-        image = images[index]
-        if down:
-            image = image.take(_reflected(rows - down, height), axis=0)
-        if right:
-            image = image.take(_reflected(columns - right, width), axis=1)
-        batch[place] = image[:, ::-1] if mirror else image
-    return batch
+    chosen = np.asarray(images[indices])
+    # One element a pixel: numpy moves three bytes at once far faster than three times one.
+    pixels = chosen.view(PIXEL)[..., 0]
+    pixels[mirrored] = pixels[mirrored][:, :, ::-1]
+    # Shifting a mirrored image to the left is mirroring one that was shifted to the right.
+    right = np.where(mirrored, -shifts[:, 1], shifts[:, 1])
+    return _shifted(pixels, shifts[:, 0], right).view(np.uint8).reshape(chosen.shape)
+
+
+def _shifted(pixels: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """B x H x W pixels moved by B whole pixels down and to the right, as B x H rows."""
+    batch, height, width = pixels.shape
+    most = int(np.abs(right).max(initial=0))
+    wide = np.empty((batch, height, width + 2 * most), dtype=PIXEL)
+    wide[:, :, most : most + width] = pixels
+    for far in range(1, most + 1):
+        wide[:, :, most - far] = pixels[:, :, far]
+        wide[:, :, most + width - 1 + far] = pixels[:, :, width - 1 - far]
+    # Element b, r, c is the whole row of `width` pixels that begins at column c of row r.
+    row = np.dtype((np.void, width * PIXEL.itemsize))
+    windows = np.ndarray((batch, height, 2 * most + 1), dtype=row, buffer=wide, strides=wide.strides)
+    rows = _reflected(np.arange(height) - down[:, None], height)
+    return np.asarray(windows[np.arange(batch)[:, None], rows, (most - right)[:, None]])
 
 
 def _reflected(positions: np.ndarray, length: int) -> np.ndarray:

@@ -23,17 +23,23 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """Push the singular values of each matrix towards 1 (to 0.7 ... 1.2, as Muon does); B x m x n, float32."""
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonalize(matrices.mT).mT
+    return orthogonalizers(matrices @ matrices.mT) @ matrices
+
+
+def orthogonalizers(grams: Tensor) -> Tensor:
+    """What to multiply matrices X of m rows with from the left to orthogonalise them, given their XX'; B x m x m."""
     a, b, c = COEFFICIENTS
-    scale = 1 / (matrices.flatten(1).norm(dim=1) + EPSILON)[:, None, None]
-    gram = (matrices @ matrices.mT) * scale**2
-    identity = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
-    factors = None
+    # The trace of XX' is the square of X's norm.
+    scale = 1 / (grams.diagonal(dim1=1, dim2=2).sum(1).clamp_min(0).sqrt() + EPSILON)[:, None, None]
+    grams = grams * scale**2
+    factors = scale
     for iteration in range(ITERATIONS):
-        step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
-        factors = step if factors is None else step @ factors
+        step = torch.baddbmm(grams, grams, grams, beta=b, alpha=c)
+        step.diagonal(dim1=1, dim2=2).add_(a)
+        factors = step @ factors if iteration else step * factors
         if iteration < ITERATIONS - 1:
-            gram = step @ gram @ step
-    return cast(Tensor, (factors * scale) @ matrices)
+            grams = step @ grams @ step
+    return factors
 
 
 class Muon(torch.optim.Optimizer):
@@ -87,18 +93,18 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(momenta, gradients, 1 - group["momentum"])
-        alike: dict[torch.Size, list[int]] = defaultdict(list)
-        # The order of the columns changes no product XX'.
-        matrices = [_columns_last(update).reshape(len(update), -1) for update in ahead]
-        for place, matrix in enumerate(matrices):
-            alike[matrix.shape].append(place)
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        for (rows, columns), places in alike.items():
-            updates = orthogonalize(torch.stack([matrices[place] for place in places]))
-            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-            for place, update in zip(places, updates, strict=True):
-                weight = _columns_last(parameters[place])
-                weight.sub_(update.view(weight.shape), alpha=rate)
+        wide = [_wide(update) for update in ahead]
+        alike: dict[int, list[int]] = defaultdict(list)
+        for place, matrix in enumerate(wide):
+            alike[len(matrix)].append(place)
+        kept = 1 - group["lr"] * group["weight_decay"]
+        for places in alike.values():
+            grams = torch.stack([wide[place] @ wide[place].mT for place in places])
+            for place, factors in zip(places, orthogonalizers(grams), strict=True):
+                weight = _matrix(parameters[place])
+                rate = group["lr"] * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5
+                # Decay and update in the pass that multiplies: all else here is spent on reading and writing.
+                _wide(parameters[place]).addmm_(factors, wide[place], beta=kept, alpha=-rate)
 
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
@@ -127,6 +133,16 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def _columns_last(weight: Tensor) -> Tensor:
-    """A view with the second dimension last: of channels-last weights, as they lie in memory."""
-    return weight.movedim(1, -1)
+def _matrix(weight: Tensor) -> Tensor:
+    """A view as (first dimension) x (all others), in the order in which they lie in memory, which no XX' depends on.
+
+    Raises RuntimeError for a weight that is neither contiguous nor channels-last.
+    """
+    channels_last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return (weight.permute(0, 2, 3, 1) if channels_last else weight).view(len(weight), -1)
+
+
+def _wide(weight: Tensor) -> Tensor:
+    """The view of `_matrix`, transposed where it has more rows than columns."""
+    matrix = _matrix(weight)
+    return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix

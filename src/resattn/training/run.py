@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.callbacks import WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resattn import figures
 from resattn.data.batches import EvaluationBatches, TrainingBatches
@@ -233,7 +234,9 @@ def _callbacks(
     span = job.recipe.averaging * job.steps
     if span == 0:
         return callbacks
-    return [EMAWeightAveraging(decay=1 - 1 / max(1.0, span), update_starting_at_step=0), *callbacks]
+    # Lightning's own exponential average goes over one tensor at a time, which costs more than the averaging.
+    average = get_ema_multi_avg_fn(1 - 1 / max(1.0, span))  # type: ignore[no-untyped-call]
+    return [WeightAveraging(multi_avg_fn=average), *callbacks]
 
 
 def _trainer(job: Job, callbacks: list[pl.Callback]) -> pl.Trainer:
