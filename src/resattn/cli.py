@@ -24,12 +24,18 @@ Source = Annotated[
 
 
 def prepare_tiny_imagenet(
-    *, archive: Archive = None, download: Download = False, skip_bad: SkipBad = False
+    *, archive: Archive = None, download: Download = False, skip_bad: SkipBad = False, size: int = 64
 ) -> None:
-    """Pack Tiny ImageNet (200 classes, 64x64 RGB, boxes) from its official archive."""
+    """Pack Tiny ImageNet (200 classes, 64x64 RGB, boxes) from its official archive.
+
+    Parameters
+    ----------
+    size
+        Side in pixels; for another one than 64 images are resized, and the data set is called tiny-imagenet-SIZE.
+    """
     from resattn.data.tiny_imagenet import prepare_tiny_imagenet as prepare
 
-    print_preparation(prepare(archive=archive, download=download, skip_bad=skip_bad))
+    print_preparation(prepare(archive=archive, download=download, skip_bad=skip_bad, size=size))
 
 
 def prepare_folder(

@@ -12,6 +12,7 @@ from PIL import Image
 from resattn.data.packed import open_split
 from resattn.data.packing import PreparedReport
 from resattn.data.tiny_imagenet import prepare_tiny_imagenet
+from resattn.errors import ResattnError
 
 P = "tiny-imagenet-200/"
 GOLDFISH, SALAMANDER, LEMON = "n01443537", "n01629819", "n07749582"
@@ -59,6 +60,21 @@ def test_pixels_are_pillows(prepare: Prepare, members: Members, tmp_path: Path) 
                 modes.add(image.mode)
                 assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
     assert modes == {"RGB", "L", "CMYK"}
+
+
+def test_another_size_is_another_data_set_with_boxes_to_scale(prepare: Prepare, tmp_path: Path) -> None:
+    prepare()
+    assert prepare(size=32).name == "tiny-imagenet-32"
+    whole, half = (open_split(name, root=tmp_path / "data") for name in ("tiny-imagenet", "tiny-imagenet-32"))
+    assert half.images.shape == (36, 32, 32, 3)
+    assert whole.boxes is not None and half.boxes is not None
+    np.testing.assert_array_equal(half.boxes, whole.boxes / 2)
+    image = Image.fromarray(np.asarray(whole.images[7])).resize((32, 32), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(half.images[7], np.asarray(image))
+    with pytest.raises(ResattnError, match="--size is 0"):
+        prepare(size=0)
+    with pytest.raises(ResattnError, match="prepare tiny-imagenet --size 48"):
+        open_split("tiny-imagenet-48", root=tmp_path / "data")
 
 
 def test_a_part_of_the_official_archive_is_accepted_and_said(prepare: Prepare, members: Members) -> None:

@@ -10,7 +10,10 @@ from resattn.training.recipe import SHIPPED, Optimization, Recipe, find_recipe, 
 
 def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
     recipe = Recipe(
-        data="mine", model="resattn_small", epochs=2.5, model_options={"drop_rate": 0.1, "learning": "naive"}
+        data="mine",
+        model="resattn_small",
+        epochs=2.5,
+        model_options={"drop_rate": 0.1, "learning": "naive", "masked_stages": [1, 3]},
     )
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.to_yaml())
@@ -51,7 +54,7 @@ def test_any_valid_values_survive_yaml(
             "takes one of sgd, adamw, muon",
         ),
         ("time: soon", "'soon' is no duration", "write it like 90s, 20m or 1h30m"),
-        ("model_options: {a: [1]}", "model_options is {'a': [1]}", "takes a mapping of names to values"),
+        ("model_options: {a: [x]}", "model_options is {'a': ['x']}", "takes a mapping of names to values"),
         ("- data", "holds no fields", "write one field a line"),
         ("data: [", "is no valid YAML", "mend the file"),
         ("data: !!python/object:os.system {}", "is no valid YAML", "mend the file"),

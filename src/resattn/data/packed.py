@@ -4,6 +4,7 @@ How it lies on disk is said in `resattn.data.packing`, which writes it.
 """
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -238,8 +239,11 @@ def _damaged(path: Path, problem: str, description: Mapping[str, Any]) -> Resatt
 
 
 def _not_prepared(data: str, root: Path) -> ResattnError:
-    if data in PREPARE_COMMANDS:
-        return ResattnError(f"{data} is not prepared (looked in {root})", PREPARE_COMMANDS[data])
+    command = PREPARE_COMMANDS.get(data)
+    if resized := re.fullmatch(r"tiny-imagenet-(\d+)", data):
+        command = f"resattn prepare tiny-imagenet --size {resized[1]} --download (or --archive FILE)"
+    if command:
+        return ResattnError(f"{data} is not prepared (looked in {root})", command)
     known = {*PREPARE_COMMANDS, *prepared_data_sets(root=root)}
     near = get_close_matches(data, known, n=1, cutoff=0.6)
     guess = f"; did you mean {near[0]!r}?" if near else ""

@@ -3,11 +3,13 @@
 import shlex
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from resattn import progress
 from resattn.data.decoding import BadImageError, decode_rgb, in_order, to_array
@@ -47,8 +49,12 @@ def prepare_tiny_imagenet(
     root: Path | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
+    size: int = SIDE,
 ) -> PreparedReport:
     """Pack Tiny ImageNet (200 classes, 64 x 64) from the official zip file, given or downloaded.
+
+    With another `size` images are resized to that side (Lanczos, as Pillow does it), boxes scaled with them, and the
+    data set is called tiny-imagenet-SIZE.
 
     Splits: train (boxes, by class id then file number), val (boxes, by file number) and, where the archive
     has them, test images (unlabelled). An archive with fewer images than the official one is accepted and the
@@ -62,16 +68,19 @@ def prepare_tiny_imagenet(
     """
     started = time.monotonic()
     path = obtain(archive, download=download, source=source, command=f"resattn prepare {NAME}")
+    if size < 1:
+        raise ResattnError(f"--size is {size}", "give a side in pixels, such as 32")
+    name, options = (NAME, "") if size == SIDE else (f"{NAME}-{size}", f" --size {size}")
     mend = _FETCH_AGAIN if skip_bad else f"{_FETCH_AGAIN}, or leave out what is bad with --skip-bad"
     faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
     with ZipArchive(path, mend=_FETCH_AGAIN) as opened:
         layout = read_layout(opened, faults, mend=_FETCH_AGAIN)
-        command = f"resattn prepare {NAME} --archive {shlex.quote(str(path.absolute()))}"
+        command = f"resattn prepare {NAME} --archive {shlex.quote(str(path.absolute()))}{options}"
         names = {"class_ids": layout.class_ids, "class_names": layout.class_names}
-        with PackedWriter(NAME, **names, command=command, root=root, started=started) as writer:
+        with PackedWriter(name, **names, command=command, root=root, started=started) as writer:
             for split, images in layout.splits.items():
                 if images:
-                    _pack(writer, split, images, opened, faults, workers)
+                    _pack(writer, split, images, opened, faults, workers, size)
             return writer.finish(
                 source=path.name, source_sha256=file_sha256(path), notes=layout.notes, skipped=faults.skipped
             )
@@ -84,18 +93,20 @@ def _pack(
     archive: ZipArchive,
     faults: Faults,
     workers: int | None,
+    size: int,
 ) -> None:
     boxes: Literal["with", "without"] = "without" if split == "test" else "with"
     written = 0
     with (
-        writer.split(split, size=(SIDE, SIDE), expected_images=len(images), boxes=boxes) as packed,
+        writer.split(split, size=(size, size), expected_images=len(images), boxes=boxes) as packed,
         progress.bar(total=len(images), description=f"{NAME} {split}") as advance,
     ):
-        for image, pixels in in_order(_decode, _encoded(archive, images), workers=workers):
+        for image, pixels in in_order(partial(_decode, size), _encoded(archive, images), workers=workers):
             if isinstance(pixels, Exception):
                 faults.found(f"{archive.path}: {image.member}", str(pixels))
             else:
-                packed.add(pixels, label=image.label, file_name=image.file_name, box=image.box)
+                box = image.box and tuple(edge * size / SIDE for edge in image.box)
+                packed.add(pixels, label=image.label, file_name=image.file_name, box=box)
                 written += 1
             advance(1)
     if not written:
@@ -113,13 +124,15 @@ def _encoded(archive: ZipArchive, images: list[PlannedImage]) -> Iterator[_Encod
             yield _Encoded(image, error)
 
 
-def _decode(encoded: _Encoded) -> _Decoded:
+def _decode(size: int, encoded: _Encoded) -> _Decoded:
     if isinstance(encoded.content, BadMemberError):
         return _Decoded(encoded.image, encoded.content)
     try:
         image = decode_rgb(encoded.content, formats=("JPEG",), orientation="as stored")
         if image.size != (SIDE, SIDE):
             raise BadImageError(f"has {image.width} x {image.height} pixels, not {SIDE} x {SIDE}")
+        if size != SIDE:
+            image = image.resize((size, size), Image.Resampling.LANCZOS)
         return _Decoded(encoded.image, to_array(image))
     except BadImageError as error:
         return _Decoded(encoded.image, error)

@@ -187,10 +187,10 @@ def _chosen(said: ComparisonFile, arms: Sequence[str], against: Mapping[str, str
 
 
 def _flat(changes: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Fields by dotted name, whether the file groups them or not; a mapping of options stays one."""
+    """Fields by dotted name, whether the file groups them or not."""
     pairs: list[tuple[str, Any]] = []
     for name, value in changes.items():
-        if isinstance(value, dict) and name in ("optimization", "augmentation"):
+        if isinstance(value, dict) and value:
             pairs += _flat(value, f"{prefix}{name}.")
         else:
             pairs.append((f"{prefix}{name}", value))

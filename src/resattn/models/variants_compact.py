@@ -7,7 +7,7 @@ resolution, the second is the trunk. A mask sits on the first and second stage, 
 frame without masks, and with squeeze-and-excitation in their places.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -16,13 +16,28 @@ from torch import nn
 
 from resattn.models.attention_module import AttentionModule
 from resattn.models.compact_mask import CompactMask
+from resattn.models.inception_units import InceptionResNetA, InceptionResNetB, InceptionResNetC
 from resattn.models.network import ClassifierHead, ResidualAttentionNetwork
 from resattn.models.registry import build_network, default_cfg, normalization, register_variant
-from resattn.models.residual_units import PreActivationBasic
+from resattn.models.residual_units import (
+    PreActivationBasic,
+    PreActivationBottleneck,
+    ResNeXtUnit,
+    UnitFactory,
+)
 from resattn.models.squeeze_excitation import SqueezeExcitation
 
 MINI = (64, 128, 256)
 SMALL = (128, 256, 512)
+
+Unit = Literal["basic", "bottleneck", "resnext", "inception_resnet"]
+# By stage, and how many times the basic unit's channels a unit takes to cost as much as it (He et al. 2016, table 1).
+UNITS: Mapping[Unit, tuple[tuple[UnitFactory, ...], int]] = {
+    "basic": ((PreActivationBasic,) * 3, 1),
+    "bottleneck": ((PreActivationBottleneck,) * 3, 4),
+    "resnext": ((ResNeXtUnit,) * 3, 4),
+    "inception_resnet": ((InceptionResNetA, InceptionResNetB, InceptionResNetC), 4),
+}
 
 
 def compact_network(
@@ -34,6 +49,7 @@ def compact_network(
     drop_rate: float = 0.0,
     learning: Literal["residual", "naive", "none"] = "residual",
     masked_stages: Sequence[int] = (1, 2),
+    unit: Unit = "basic",
     stem_width: int = 32,
     mask_width: int = 32,
     mask_depth: int = 2,
@@ -42,24 +58,28 @@ def compact_network(
 
     `widths` are the stages' channels, `stem_width` the stem's; `attention` is the kind of mask, and
     `masked_stages` says which stages (from 1) have one, `mask_width` and `mask_depth` the compact masks'
-    channels and scales. `learning` "none" leaves all masks out. Raises ValueError for a stage that is not
-    there.
+    channels and scales. `learning` "none" leaves all masks out. Another `unit` has four times the channels,
+    which costs about as many multiply-accumulates. Raises ValueError for a stage or unit that is not there.
     """
+    if unit not in UNITS:
+        raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
+    units, factor = UNITS[unit]
+    widths = [factor * width for width in widths]
     if learning == "none":
         attention = "none"
     if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
         raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {len(widths)}")
     stages = []
     before = stem_width
-    for i, width in enumerate(widths, start=1):
+    for i, (width, residual_unit) in enumerate(zip(widths, units, strict=True), start=1):
         mask: nn.Module | None = None
         if attention == "compact" and i in masked_stages:
             mask = CompactMask(width, width=mask_width, depth=mask_depth)
         elif attention == "squeeze_excitation" and i in masked_stages:
             mask = SqueezeExcitation(width)
         module = AttentionModule(
-            pre=PreActivationBasic(before, width, 2),
-            trunk=PreActivationBasic(width, width, 1),
+            pre=residual_unit(before, width, 2),
+            trunk=residual_unit(width, width, 1),
             mask=mask,
             post=nn.Identity(),
             learning="naive" if learning == "naive" else "residual",
@@ -67,21 +87,28 @@ def compact_network(
         stages.append([module])
         before = width
     return ResidualAttentionNetwork(
-        stem=_strided_stem(in_chans, stem_width),
+        stem=_strided_stem(in_chans, stem_width, activated=units[0].activates_output),
         stages=stages,
         head=ClassifierHead(
-            in_features=before, num_classes=num_classes, norm=nn.BatchNorm2d(before), drop_rate=drop_rate
+            in_features=before,
+            num_classes=num_classes,
+            norm=None if units[-1].activates_output else nn.BatchNorm2d(before),
+            drop_rate=drop_rate,
         ),
         num_features=before,
         **normalization(in_chans),
     )
 
 
-def _strided_stem(in_chans: int, width: int) -> nn.Sequential:
-    """One 4x4 convolution of stride 2: 64x64 images to 32x32 features."""
+def _strided_stem(in_chans: int, width: int, *, activated: bool) -> nn.Sequential:
+    """One 4x4 convolution of stride 2: 64x64 images to 32x32 features; `activated`, with a BN-ReLU behind it."""
     conv = nn.Conv2d(in_chans, width, 4, 2, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv)
+    return (
+        nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        if activated
+        else nn.Sequential(conv)
+    )
 
 
 _CFG = default_cfg(input_size=64, num_classes=200, pool_size=4, first_conv="stem.0")

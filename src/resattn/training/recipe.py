@@ -17,7 +17,7 @@ from resattn.data.augmentation import Augmentation
 from resattn.errors import ResattnError
 
 SHIPPED = Path(__file__).parent / "recipes"
-OptionValue = float | int | str | bool
+OptionValue = float | int | str | bool | list[int]
 Fields = typing.TypeVar("Fields")
 # Three ways to say how long a run is; where one of them is chosen, the others have no say.
 RUN_LENGTHS = ("time", "epochs", "steps")
@@ -77,6 +77,8 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     label_smoothing: float = 0.1
     """Share of the target spread over all classes."""
+    label_noise: float = 0.0
+    """Share of the training labels turned into another class on purpose, the same ones throughout the run."""
     averaging: float = 0.03
     """Span of the weight average (EMA) as a share of the run; 0 evaluates the raw weights."""
     start_scale: float = 0.75
@@ -224,8 +226,7 @@ def _fits(hint: Any, value: Any) -> bool:
             fits = value in typing.get_args(option)
         elif typing.get_origin(option) is dict:
             fits = isinstance(value, dict) and all(
-                isinstance(key, str)
-                and (typing.get_args(option)[1] is Any or isinstance(entry, bool | int | float | str))
+                isinstance(key, str) and (typing.get_args(option)[1] is Any or _is_option(entry))
                 for key, entry in value.items()
             )
         elif option is float:
@@ -235,6 +236,12 @@ def _fits(hint: Any, value: Any) -> bool:
         if fits:
             return True
     return False
+
+
+def _is_option(entry: Any) -> bool:
+    if isinstance(entry, list):
+        return all(isinstance(each, int) and not isinstance(each, bool) for each in entry)
+    return isinstance(entry, bool | int | float | str)
 
 
 def _describe(hint: Any) -> str:
@@ -262,6 +269,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "steps": (recipe.steps, 1, float("inf")),
         "batch_size": (recipe.batch_size, 1, 2**20),
         "label_smoothing": (recipe.label_smoothing, 0, 0.999),
+        "label_noise": (recipe.label_noise, 0, 1),
         "averaging": (recipe.averaging, 0, 1),
         "start_scale": (recipe.start_scale, 0.05, 1),
         "size_ramp": (recipe.size_ramp, 0, 1),

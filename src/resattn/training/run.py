@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from resattn import figures
 from resattn.data.batches import EvaluationBatches, TrainingBatches
 from resattn.data.held_out import HELD_OUT, KEPT
+from resattn.data.label_noise import with_label_noise
 from resattn.data.packed import PackedSplit, open_split
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
@@ -76,7 +77,7 @@ def training_batches(
 ) -> TrainingBatches:
     """The batches of `split` as a run of `count` batches by this recipe sees them."""
     return TrainingBatches(
-        split,
+        with_label_noise(split, recipe.label_noise, seed=recipe.seed),
         batch_size=recipe.batch_size,
         batches=count,
         seed=recipe.seed,

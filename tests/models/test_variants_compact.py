@@ -1,0 +1,36 @@
+"""The compact frame with other units in it."""
+
+import pytest
+import torch
+
+from resattn.models import create_model
+from resattn.models.cost import multiply_accumulates, parameters
+
+BASIC = 102_287_360
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "macs"),
+    [
+        ("basic", 2_809_096, BASIC),
+        ("bottleneck", 3_627_272, 133_898_240),
+        ("resnext", 3_477_768, 140_976_128),
+        ("inception_resnet", 3_617_880, 132_210_688),
+    ],
+)
+def test_each_unit_fits_the_frame_at_a_like_cost(unit: str, count: int, macs: int) -> None:
+    plain = create_model("resattn_mini_plain", unit=unit)
+    assert (parameters(plain), multiply_accumulates(plain, 64)) == (count, macs)
+    assert BASIC <= macs < 1.4 * BASIC
+    torch.manual_seed(0)
+    masked = create_model("resattn_mini", unit=unit, num_classes=7)
+    logits, masks = masked.forward_with_masks(torch.rand(2, 3, 40, 48))
+    assert list(masks) == ["stage1.0", "stage2.0"]
+    logits.square().sum().backward()
+    assert [name for name, weight in masked.named_parameters() if weight.grad is None] == []
+    assert torch.isfinite(logits).all()
+
+
+def test_a_unit_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="unit must be one of .*'resnext'.*, not 'wide'"):
+        create_model("resattn_mini", unit="wide")
