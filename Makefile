@@ -34,6 +34,7 @@ bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/step_efficiency.py --short --data $(DATA)
 	$(BIN)/python benchmarks/input_pipeline.py --short --data $(DATA) $(if $(ARCHIVE),--archive $(ARCHIVE))
+	$(BIN)/python benchmarks/small_maps.py --short
 	$(BIN)/python benchmarks/inference.py --short
 	$(BIN)/python benchmarks/scaling.py --short
 	$(BIN)/python benchmarks/busy_neighbour.py --short --data $(DATA)

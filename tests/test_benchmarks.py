@@ -95,6 +95,15 @@ def test_step_efficiency(run, trained_dots) -> None:
     assert "whole run" in out
 
 
+def test_small_maps(run, script: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script("small_maps"), "BATCH", 2)
+    out, results = run("small_maps")
+    assert len(results) == 14
+    assert all(positive(one["ratio"]) for one in results.values())
+    assert {one["taken"] for one in results.values()} == {"product", "convolution"}
+    assert "512 to 512, 2x2, stride 1" in out
+
+
 def test_inference(run, script: Import, trained_dots) -> None:
     out, results = run("inference", str(trained_dots.run), "--batches", "1", "3")
     assert list(results) == ["1", "3"]
