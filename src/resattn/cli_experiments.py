@@ -74,7 +74,7 @@ def compare(
     time_per_run: str | None = None,
     seeds: int | None = None,
     arms: Annotated[list[str], Parameter(negative="")] = [],  # noqa: B006
-    data: str | None = None,
+    set_fields: Annotated[list[str], Parameter(name="--set", negative="")] = [],  # noqa: B006
     publish: Path | None = None,
 ) -> None:
     """Answer a question by training: arms that differ in named fields, with several seeds, in a table with error bars.
@@ -91,15 +91,15 @@ def compare(
         Runs of each arm, instead of the file's.
     arms
         Arms to train beside the control, once or more; all of them where left out.
-    data
-        Prepared data set, instead of the file's.
+    set_fields
+        FIELD=VALUE, once or more: changes the recipe that all arms begin from, such as data=shapes or batch_size=64.
     publish
         Also put table and figures into this folder of documents, and write its results.md anew.
     """
     from resattn.experiments import comparing, publishing
     from resattn.experiments.comparison import find_comparison, read_comparison
 
-    plan = read_comparison(find_comparison(comparison), time=time_per_run, seeds=seeds, data=data, arms=arms)
+    plan = read_comparison(find_comparison(comparison), time=time_per_run, seeds=seeds, fields=set_fields, arms=arms)
     report = comparing.compare(plan)
     print_comparison(report)
     if publish:

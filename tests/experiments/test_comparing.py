@@ -15,10 +15,9 @@ import torch
 import yaml
 from PIL import Image
 
-from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.experiments.comparing import compare
-from resattn.experiments.comparison import Comparison, read_comparison
+from resattn.experiments.comparison import SHIPPED, Comparison, find_comparison, read_comparison
 from resattn.experiments.comparison_report import ComparisonReport
 from resattn.experiments.planned_runs import planned_runs, recipe_key, training_cost
 from resattn.experiments.publishing import publish, results_page
@@ -227,5 +226,11 @@ def test_the_published_results_are_the_generated_ones() -> None:
     assert (docs / "results.md").read_text(encoding="utf-8") == results_page(docs)
 
 
-def test_open_split_is_what_runs_are_counted_on(dots: str) -> None:
-    assert len(open_split("dots", "train").images) == 160
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_every_shipped_comparison_runs_with_two_arms_and_a_toy_budget(dots: str, name: str) -> None:
+    path = find_comparison(name)
+    first = next(iter(yaml.safe_load(path.read_text())["arms"]))
+    toy_fields = [f"data={dots}", "batch_size=4", "start_scale=1", "precision=fp32"]
+    report = compare(read_comparison(path, time="0.1s", seeds=1, fields=toy_fields, arms=[first]))
+    assert [run.state for run in report.runs] == ["finished", "finished"]
+    assert (report.folder / "report.html").is_file()

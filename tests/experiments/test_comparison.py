@@ -38,10 +38,16 @@ def test_arms_are_the_base_with_fields_changed(tmp_path: Path) -> None:
 def test_the_command_has_the_last_word(tmp_path: Path) -> None:
     read(tmp_path)
     path = tmp_path / "c.yaml"
-    comparison = read_comparison(path, time="7s", seeds=2, data="shapes", arms=["hot"])
+    comparison = read_comparison(
+        path, time="7s", seeds=2, fields=["data=shapes", "batch-size=4"], arms=["hot"]
+    )
     assert (comparison.time, comparison.seeds) == ("7s", 2)
     assert list(comparison.recipes) == ["plain", "hot"]
-    assert {recipe.data for recipe in comparison.recipes.values()} == {"shapes"}
+    assert {(recipe.data, recipe.batch_size) for recipe in comparison.recipes.values()} == {("shapes", 4)}
+    with pytest.raises(ResattnError, match="--set batch_size=x: batch_size is 'x'"):
+        read_comparison(path, fields=["batch_size=x"])
+    with pytest.raises(ResattnError, match="--set lr: there is no field, or no value"):
+        read_comparison(path, fields=["lr"])
     with pytest.raises(ResattnError, match="has no arm 'cold'"):
         read_comparison(path, arms=["cold"])
     with pytest.raises(ResattnError, match="seeds is 0"):

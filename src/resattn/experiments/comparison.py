@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resattn.errors import ResattnError
-from resattn.experiments.search_space import replaced
+from resattn.experiments.search_space import parse_field, replaced
 from resattn.training.own_images import with_packed_folder
 from resattn.training.recipe import RUN_LENGTHS, Recipe, build, find_recipe, parse_duration, read_yaml
 
@@ -86,20 +86,21 @@ def read_comparison(
     *,
     time: str | None = None,
     seeds: int | None = None,
-    data: str | None = None,
+    fields: Sequence[str] = (),
     arms: Sequence[str] = (),
 ) -> Comparison:
     """Read and check a comparison file.
 
-    `time`, `seeds` and `data` take the place of the file's; `arms` are those to train beside the control, all where
-    empty. Raises ResattnError, naming the file and the field, for fields that are not there, values they do not take,
-    an arm that changes nothing or is another arm once more, and lengths that are not equal though declared so.
+    `time` and `seeds` take the place of the file's; `fields` are "FIELD=VALUE" texts that change the base further;
+    `arms` are those to train beside the control, all where empty. Raises ResattnError, naming the file and the field,
+    for fields that are not there, values they do not take, an arm that changes nothing or is another arm once more, and
+    lengths that are not equal though declared so.
     """
     source = f"comparison {path}"
     said: ComparisonFile = build(ComparisonFile, read_yaml(path), source=source)
     base = Recipe.from_yaml(find_recipe(said.recipe)) if said.recipe else Recipe()
-    fields = dict(_flat(said.fields)) | ({"data": data} if data else {})
-    base = replaced(base, fields, f"{source}: fields")
+    base = replaced(base, dict(_flat(said.fields)), f"{source}: fields")
+    base = replaced(base, dict(parse_field(text, base, source=f"--set {text}") for text in fields), source)
     seeds = said.seeds if seeds is None else seeds
     if seeds < 1:
         raise ResattnError(f"{source}: seeds is {seeds}", "a comparison trains each arm once or more")

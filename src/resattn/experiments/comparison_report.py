@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from resattn.data.locking import locked
-from resattn.data.packed import open_split
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_figures import draw
 from resattn.experiments.comparison_numbers import (
@@ -22,10 +21,9 @@ from resattn.experiments.comparison_numbers import (
     run_records,
 )
 from resattn.experiments.comparison_page import write_page
-from resattn.experiments.planned_runs import PlannedRun, network_on_paper
+from resattn.experiments.planned_runs import PlannedRun, network_cost
 from resattn.experiments.wording import short_commit
 from resattn.files import whole_text_file
-from resattn.models.cost import multiply_accumulates, parameters
 from resattn.training.recipe import Recipe, parse_duration
 from resattn.training.stopping import TrainingStopped
 
@@ -136,15 +134,13 @@ def _held(comparison: Comparison) -> str:
 
 def _arm(name: str, recipe: Recipe, records: Sequence[RunRecord], runs: Sequence[PlannedRun]) -> ArmSummary:
     done = finished_of(records, name)
-    split = open_split(recipe.data)
-    network = network_on_paper(recipe, classes=len(split.class_ids))
-    height, width = split.images.shape[1:3]
+    cost = network_cost(recipe)
     planned = next((each.recipe for each in runs if each.arm == name), recipe)
     return ArmSummary(
         name=name,
         model=recipe.model,
-        parameters=parameters(network),
-        macs=multiply_accumulates(network, (height, width)),
+        parameters=cost.parameters,
+        macs=cost.macs,
         runs=len(done),
         steps=Mean.of([each.steps for each in done]).mean,
         images=Mean.of([each.images for each in done]).mean,

@@ -6,8 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,8 +18,7 @@ from resattn.errors import ResattnError
 from resattn.experiments.comparison import Comparison
 from resattn.files import whole_text_file
 from resattn.models import create_model
-from resattn.models.cost import multiply_accumulates
-from resattn.models.network import ResidualAttentionNetwork
+from resattn.models.cost import multiply_accumulates, parameters
 from resattn.training.recipe import Recipe
 from resattn.training.run import resolved_steps, training_batches
 from resattn.training.run_folder import RunFolder
@@ -115,19 +115,31 @@ def training_cost(recipe: Recipe) -> float:
 
     Raises ResattnError for data that is not prepared and a model that cannot be built.
     """
-    split = open_split(recipe.data)
-    batches = training_batches(recipe, split, count=PROBES)
+    batches = training_batches(recipe, open_split(recipe.data), count=PROBES)
     sizes = Counter(batches.size(number) for number in range(PROBES))
-    network = network_on_paper(recipe, classes=len(split.class_ids))
-    mean = sum(count * multiply_accumulates(network, size) for size, count in sizes.items()) / PROBES
+    mean = sum(count * network_cost(recipe, size).macs for size, count in sizes.items()) / PROBES
     return mean * recipe.batch_size * recipe.optimization.accumulate
 
 
-def network_on_paper(recipe: Recipe, *, classes: int) -> ResidualAttentionNetwork:
-    """The recipe's network without memory for its weights, to count what it costs."""
-    options: dict[str, Any] = dict(recipe.model_options)
+class NetworkCost(NamedTuple):
+    """Learnable parameters, and multiply-accumulates of one image."""
+
+    parameters: int
+    macs: int
+
+
+def network_cost(recipe: Recipe, size: int | None = None) -> NetworkCost:
+    """What the recipe's network costs for images of `size`, the data's own where left out; counted, not run."""
+    split = open_split(recipe.data)
+    options = json.dumps(recipe.model_options, sort_keys=True)
+    return _counted(recipe.model, options, len(split.class_ids), size or split.images.shape[1])
+
+
+@cache
+def _counted(model: str, options: str, classes: int, size: int) -> NetworkCost:
     with torch.device("meta"):
-        return create_model(recipe.model, num_classes=classes, **options)
+        network = create_model(model, num_classes=classes, **json.loads(options))
+    return NetworkCost(parameters(network), multiply_accumulates(network, size))
 
 
 def _control_steps(control: Recipe, comparison: Comparison, parent: Path) -> int:

@@ -76,6 +76,18 @@ def parse_search(texts: Iterable[str], base: Recipe) -> SearchSpace:
     return SearchSpace(base, domains, specs)
 
 
+def parse_field(text: str, base: Recipe, *, source: str) -> tuple[str, Value]:
+    """Read "FIELD=VALUE": the field's dotted name, and the value as the fields of `base` take it.
+
+    Raises ResattnError, naming `source`, for a field that is not there and a value it does not take.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not (name and equals and value):
+        raise ResattnError(f"{source}: there is no field, or no value", "write FIELD=VALUE")
+    field = name.replace("-", "_")
+    return field, _choice(_Field(field, base, source), value)
+
+
 def short_names(fields: Iterable[str]) -> dict[str, str]:
     """What fields are called where there is little room: by the last part of their name, where only one has it."""
     fields = list(fields)
