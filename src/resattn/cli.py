@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -11,16 +11,9 @@ from resattn.errors import ResattnError
 from resattn.tables import console, print_preparation, print_scores, print_variants
 from resattn.training.recipe import Recipe
 
-if TYPE_CHECKING:
-    from resattn.hardware import Execution
-    from resattn.models.network import ResidualAttentionNetwork
-
 SkipBad = Annotated[bool, Parameter(negative="", help="Leave out images that cannot be read, and list them.")]
 Archive = Annotated[Path | None, Parameter(help="The official archive, where you have it already.")]
 Download = Annotated[bool, Parameter(negative="", help="Fetch the archive from its official address.")]
-Source = Annotated[
-    str, Parameter(help="A run folder, a .safetensors file, or the name of a model with weights.")
-]
 
 
 def prepare_tiny_imagenet(
@@ -129,67 +122,6 @@ def train(
     )
 
 
-def evaluate(
-    source: Source,
-    /,
-    *,
-    data: str | None = None,
-    split: str = "val",
-    flip: Annotated[bool, Parameter(negative="")] = False,
-    submission: Path | None = None,
-    out: Path | None = None,
-    batch_size: int = 256,
-    precision: Literal["auto", "fp32", "bf16"] = "fp32",
-    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
-    """Measure a trained network: accuracy, calibration, per-class table, confusion figure.
-
-    Parameters
-    ----------
-    data
-        Prepared data set; the one the network was trained on where left out.
-    split
-        Which split: train, val or test.
-    flip
-        Also average over each image and its mirror image, reported apart from the single view.
-    submission
-        Write predictions to this file, one line an image, and measure nothing; for the test split unless
-        --split names another.
-    out
-        Folder for results.json, per_class.csv and confusion.png; RUN/evaluation-DATA-SPLIT where left out.
-    json_output
-        Print one JSON object.
-    """
-    from resattn.data.packed import open_split
-    from resattn.evaluation import classification
-    from resattn.hardware import choose_execution
-    from resattn.models.loading import load
-
-    network = load(source)
-    data = data or str(network.pretrained_cfg.get("data"))
-    execution = choose_execution(precision)
-    if submission:
-        _submit(network, data, "test" if split == "val" else split, submission, execution)
-        return
-    result = classification.evaluate(
-        network,
-        open_split(data, split),
-        batch_size=batch_size,
-        execution=execution,
-        flip="average" if flip else "none",
-    )
-    if out is None and Path(source).is_dir():
-        out = Path(source) / f"evaluation-{data}-{split}"
-    if out:
-        classification.write_results(result, out)
-    if json_output:
-        print(json.dumps(result.to_json()))
-        return
-    print_scores(result)
-    if out:
-        console.print(f"\nPer-class table and confusion figure are in [bold]{out}[/bold].")
-
-
 def predict(
     paths: Annotated[list[str], Parameter(help="Image files or folders of them; a network may stand first.")],
     /,
@@ -227,33 +159,6 @@ def predict(
             console.print(f"  {probability:6.1%}  {description}  [dim]{label}[/dim]")
 
 
-def release(run: Path, /, *, out: Path | None = None, name: str | None = None) -> None:
-    """Make a finished run ready to hand out: weights in half precision where that costs nothing, figures, model card.
-
-    Parameters
-    ----------
-    run
-        The folder of a finished run.
-    out
-        Where NAME.safetensors, NAME.json and NAME.md go; RUN/release where left out.
-    name
-        What the files are called; the network's name where left out.
-    """
-    from resattn.evaluation.release import release as write
-    from resattn.models.loading import find_weights
-    from resattn.training.run_folder import RunFolder
-
-    folder = RunFolder(run)
-    written = write(
-        find_weights(run), environment=folder.environment(), out=out or run / "release", name=name
-    )
-    print_scores(written.result)
-    console.print(f"\nStored as {written.stored_as}: {written.reason}.")
-    console.print(
-        f"The model card is [bold]{written.card}[/bold], the weights and exact figures are beside it."
-    )
-
-
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """List the networks: parameters, multiply-accumulates of one image at the size they were made for, weights.
 
@@ -269,13 +174,3 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative="")
         print(json.dumps(rows))
         return
     print_variants(rows)
-
-
-def _submit(
-    network: "ResidualAttentionNetwork", data: str, split: str, path: Path, execution: "Execution"
-) -> None:
-    from resattn.data.packed import open_split
-    from resattn.evaluation.submission import write_submission
-
-    lines = write_submission(network, open_split(data, split), path, execution=execution)
-    console.print(f"{lines:,} predictions for {data} {split} are in {path}")

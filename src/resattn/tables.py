@@ -13,6 +13,8 @@ from resattn.experiments.wording import COLUMNS, arm_row, in_points
 if TYPE_CHECKING:
     from resattn.data.packing import PreparedReport
     from resattn.evaluation.classification import ClassificationResult
+    from resattn.evaluation.localization import LocalizationResult
+    from resattn.evaluation.robustness_result import RobustnessResult
     from resattn.experiments.comparison_report import ComparisonReport
     from resattn.experiments.study_report import StudyReport
     from resattn.models.catalog import VariantDescription
@@ -48,6 +50,42 @@ def print_scores(result: "ClassificationResult") -> None:
             view, f"{scores.top1:.2%}", f"{scores.top5:.2%}", f"{scores.loss:.4f}", f"{scores.ece:.2%}"
         )
     console.print(table)
+
+
+def print_localization(result: "LocalizationResult") -> None:
+    """Print how well each reading of the masks finds the object, the baselines first."""
+    title = f"{result.model} on {result.data} {result.split}: {result.images:,} images with boxes"
+    numbers = [Column(name, justify="right") for name in ("pointing", "energy", "box accuracy", "threshold")]
+    table = Table(Column("saliency", no_wrap=True), *numbers, title=title, box=SIMPLE)
+    for number, score in enumerate(result.scores):
+        shares = f"{score.pointing:.1%}", f"{score.energy:.3f}", f"{score.box_accuracy:.1%}"
+        ends = score.kind != result.scores[min(number + 1, len(result.scores) - 1)].kind
+        table.add_row(score.name, *shares, f"{score.threshold:.3f}", end_section=ends)
+    console.print(table)
+    console.print(
+        "pointing: the maximum lies in the box. energy: how many times what a map that knows nothing has in the box. "
+        "box accuracy: IoU of 0.5 or more. "
+        f"Thresholds were tuned on {result.tuning_images:,} boxes of {result.tuning_split}."
+    )
+
+
+def print_robustness(result: "RobustnessResult") -> None:
+    """Print top-1 of each family of corruptions at each severity, and what stays of the clean accuracy."""
+    source = f"{result.data} {result.split}, corruptions {result.corruptions}"
+    title = f"{result.model} on {source}: {result.images:,} images"
+    heads = ("1", "2", "3", "4", "5", "mean")
+    numbers = [Column(name, no_wrap=True, justify="right") for name in heads]
+    table = Table("kind", Column("corruption", no_wrap=True), *numbers, title=title, box=SIMPLE)
+    for number, family in enumerate(result.families):
+        following = result.families[min(number + 1, len(result.families) - 1)]
+        shares = [f"{share:.1%}" for share in (*family.top1, family.mean)]
+        table.add_row(family.kind, family.name, *shares, end_section=family.kind != following.kind)
+    console.print(table)
+    mean, clean = result.mean_corruption_accuracy, result.clean_top1
+    rest = f", {mean / clean:.0%} of the clean top-1, {clean:.2%}" if clean else ""
+    console.print(f"Mean corruption accuracy [bold]{mean:.2%}[/bold]{rest}.")
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def print_variants(rows: "Sequence[VariantDescription]") -> None:

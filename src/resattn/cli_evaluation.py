@@ -1,0 +1,208 @@
+"""Verbs of the `resattn` command that measure a trained network: arguments in, one call, a printed answer."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from resattn.errors import ResattnError
+from resattn.tables import console, print_localization, print_robustness, print_scores
+
+if TYPE_CHECKING:
+    from resattn.hardware import Execution
+    from resattn.models.network import ResidualAttentionNetwork
+
+Source = Annotated[
+    str, Parameter(help="A run folder, a .safetensors file, or the name of a model with weights.")
+]
+
+
+def evaluate(
+    source: Source,
+    /,
+    *,
+    data: str | None = None,
+    split: str = "val",
+    flip: Annotated[bool, Parameter(negative="")] = False,
+    localization: Annotated[bool, Parameter(negative="")] = False,
+    corruptions: Annotated[bool, Parameter(negative="")] = False,
+    corruption_archive: Path | None = None,
+    limit: int | None = None,
+    submission: Path | None = None,
+    out: Path | None = None,
+    batch_size: int = 256,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Measure a trained network: accuracy, calibration, per-class table, confusion; where it looks; what it bears.
+
+    Parameters
+    ----------
+    data
+        Prepared data set; the one the network was trained on where left out.
+    split
+        Which split: train, val or test.
+    flip
+        Also average over each image and its mirror image, reported apart from the single view.
+    localization
+        Score the masks against the boxes of the data set instead, beside a centred blob and Grad-CAM.
+    corruptions
+        Measure accuracy on images with noise, blur, fog and the like instead, at five severities.
+    corruption_archive
+        The same on the images of the official Tiny-ImageNet-C, a .tar file or a folder.
+    limit
+        With --localization, --corruptions and --corruption-archive: measure that many images, spread over the split.
+    submission
+        Write predictions to this file, one line an image, and measure nothing; for the test split unless
+        --split names another.
+    out
+        Folder for the figures and tables; RUN/evaluation-DATA-SPLIT where left out.
+    json_output
+        Print one JSON object.
+    """
+    from resattn.hardware import choose_execution
+    from resattn.models.loading import load
+
+    network = load(source)
+    asked = _Asked(
+        data=data or str(network.pretrained_cfg.get("data")),
+        split=split,
+        batch_size=batch_size,
+        execution=choose_execution(precision),
+        limit=limit,
+        out=out,
+        run=Path(source) if Path(source).is_dir() else None,
+        json_output=json_output,
+    )
+    if submission:
+        _submit(network, asked, submission)
+    elif localization:
+        _localize(network, asked)
+    elif corruptions or corruption_archive:
+        _corrupt(network, asked, corruption_archive)
+    else:
+        _classify(network, asked, flip="average" if flip else "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What is to be measured on, how, and where it goes; `run` is the run folder, where the network came from one."""
+
+    data: str
+    split: str
+    batch_size: int
+    execution: "Execution"
+    limit: int | None
+    out: Path | None
+    run: Path | None
+    json_output: bool
+
+    def folder(self, what: str) -> Path | None:
+        """Where files go: --out, a folder in the run, or nowhere."""
+        return self.out or (self.run / f"{what}-{self.data}-{self.split}" if self.run else None)
+
+    def tell(self, result: Any, show: Callable[[Any], None], folder: Path | None, files: str) -> None:
+        """Print a result: one JSON object, or a table and where the files are."""
+        if self.json_output:
+            print(json.dumps(result.to_json()))
+            return
+        show(result)
+        if folder:
+            console.print(f"\n{files} are in [bold]{folder}[/bold].")
+
+
+def _classify(
+    network: "ResidualAttentionNetwork", asked: _Asked, *, flip: Literal["none", "average"]
+) -> None:
+    from resattn.data.packed import open_split
+    from resattn.evaluation import classification
+
+    if asked.limit is not None:
+        raise ResattnError("--limit is for --localization and --corruptions", "leave it out")
+    result = classification.evaluate(
+        network,
+        open_split(asked.data, asked.split),
+        batch_size=asked.batch_size,
+        execution=asked.execution,
+        flip=flip,
+    )
+    folder = asked.folder("evaluation")
+    if folder:
+        classification.write_results(result, folder)
+    asked.tell(result, print_scores, folder, "Per-class table and confusion figure")
+
+
+def _localize(network: "ResidualAttentionNetwork", asked: _Asked) -> None:
+    from resattn.data.packed import open_split
+    from resattn.evaluation.localization import evaluate_localization, write_localization
+
+    result = evaluate_localization(
+        network,
+        open_split(asked.data, asked.split),
+        tuning_split=open_split(asked.data, "train"),
+        execution=asked.execution,
+        limit=asked.limit,
+    )
+    folder = asked.folder("localization")
+    if folder:
+        write_localization(result, folder)
+    asked.tell(result, print_localization, folder, "Figure and table")
+
+
+def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path | None) -> None:
+    from resattn.data.packed import open_split
+    from resattn.evaluation import robustness
+
+    prepared = open_split(asked.data, asked.split)
+    options: dict[str, Any] = {
+        "batch_size": asked.batch_size,
+        "execution": asked.execution,
+        "limit": asked.limit,
+    }
+    if archive:
+        result = robustness.evaluate_corruption_archive(network, archive, clean=prepared, **options)
+    else:
+        result = robustness.evaluate_corruptions(network, prepared, **options)
+    folder = asked.folder("corruptions")
+    if folder:
+        robustness.write_robustness(result, folder)
+    asked.tell(result, print_robustness, folder, "Figure and table")
+
+
+def release(run: Path, /, *, out: Path | None = None, name: str | None = None) -> None:
+    """Make a finished run ready to hand out: weights in half precision where that costs nothing, figures, model card.
+
+    Parameters
+    ----------
+    run
+        The folder of a finished run.
+    out
+        Where NAME.safetensors, NAME.json and NAME.md go; RUN/release where left out.
+    name
+        What the files are called; the network's name where left out.
+    """
+    from resattn.evaluation.release import release as write
+    from resattn.models.loading import find_weights
+    from resattn.training.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    written = write(
+        find_weights(run), environment=folder.environment(), out=out or run / "release", name=name
+    )
+    print_scores(written.result)
+    console.print(f"\nStored as {written.stored_as}: {written.reason}.")
+    console.print(
+        f"The model card is [bold]{written.card}[/bold], the weights and exact figures are beside it."
+    )
+
+
+def _submit(network: "ResidualAttentionNetwork", asked: _Asked, path: Path) -> None:
+    from resattn.data.packed import open_split
+    from resattn.evaluation.submission import write_submission
+
+    split = "test" if asked.split == "val" else asked.split
+    lines = write_submission(network, open_split(asked.data, split), path, execution=asked.execution)
+    console.print(f"{lines:,} predictions for {asked.data} {split} are in {path}")

@@ -1,0 +1,183 @@
+"""`resattn explain`: the files and lines it leaves, and what it says of what it cannot explain."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+import resattn
+from resattn import cli_explain, figures
+from resattn.errors import ResattnError
+from resattn.models.weights import save_weights
+from resattn_launcher import app
+
+IDS = ("ant", "bee", "cat")
+
+
+def weights(folder: Path, model: str) -> Path:
+    torch.manual_seed(0)
+    network = resattn.create_model(model, num_classes=len(IDS))
+    metadata = {
+        "data": "insects",
+        "label_names": IDS,
+        "label_descriptions": {name: f"the {name}, an insect" for name in IDS},
+        "input_size": 32,
+    }
+    save_weights(folder / f"{model}.safetensors", network, metadata=metadata)
+    return folder / f"{model}.safetensors"
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return weights(tmp_path_factory.mktemp("weights"), "resattn_mini")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two images of odd sizes, one of them gray, and one more below."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (50, 90, 3), dtype=np.uint8)).save(folder / "a.v2.png")
+    Image.fromarray(rng.integers(0, 256, (33, 17), dtype=np.uint8)).save(folder / "b.png")
+    Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(folder / "more" / "B.png")
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Draws empty figures, for tests that ask about files and words; how many images each contact sheet was of."""
+    sheets: list[int] = []
+
+    def contact_sheet(images: list[np.ndarray], *rest: object, **options: object) -> Figure:
+        sheets.append(len(images))
+        return Figure((1, 1))
+
+    monkeypatch.setattr(figures, "explanation_sheet", lambda *rest, **options: Figure((1, 1)))
+    monkeypatch.setattr(figures, "explanations_contact_sheet", contact_sheet)
+    return sheets
+
+
+def run(*arguments: object) -> None:
+    app(["explain", *map(str, arguments)])
+
+
+def test_a_figure_and_arrays_for_each_image_and_a_sheet(
+    mini: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    run(mini, photos, "--out", out, "--top", 2, "--json")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(line["source"]).name for line in lines] == ["a.v2.png", "b.png", "B.png"]
+    names = ["a.v2-explanation", "b-explanation", "B-2-explanation"]
+    expected = {f"{name}{suffix}" for name in names for suffix in (".png", ".npz")} | {"sheet.png"}
+    assert {path.name for path in out.iterdir()} == expected
+    for line, name in zip(lines, names, strict=True):
+        assert (line["figure"], line["arrays"]) == (str(out / f"{name}.png"), str(out / f"{name}.npz"))
+        assert len(line["labels"]) == len(line["probabilities"]) == 2
+        with np.load(out / f"{name}.npz") as arrays:
+            found = {key: arrays[key] for key in arrays}
+        assert found.keys() == {
+            "stage1.0", "stage2.0", "saliency", "box", "grad_cam", "probabilities", "labels",
+        }  # fmt: skip
+        assert found["stage1.0"].shape == (64, 8, 8)
+        assert found["saliency"].shape == found["grad_cam"].shape == (32, 32)
+        assert found["saliency"].max() == 1
+        assert found["labels"].tolist() == list(IDS)
+        assert found["probabilities"].max() == pytest.approx(line["probabilities"][0], rel=1e-4)
+        assert found["box"].tolist() == line["box"]
+    with Image.open(out / "sheet.png") as sheet:
+        assert np.asarray(sheet.convert("L")).std() > 10
+
+
+def test_one_image_has_no_sheet_and_its_lines_are_for_people(
+    mini: Path, photos: Path, tmp_path: Path, quick: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(photos / "b.png", "--model", mini, "--out", tmp_path / "out")
+    told = capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b-explanation.png", "b-explanation.npz"}
+    assert "the ant, an insect" in told
+    assert "of 32 x 32 pixels" in told
+    assert "Figures and arrays are in" in told
+
+
+def test_a_network_without_masks_has_grad_cam_all_the_same(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = photos / "b.png"
+    run(weights(tmp_path, "resattn_mini_plain"), photo, photo, "--out", tmp_path / "out", "--json")
+    told = capsys.readouterr()
+    assert told.err.count("no masks that tell places") == 1
+    assert [json.loads(line)["box"] for line in told.out.splitlines()] == [None, None]
+    with np.load(tmp_path / "out" / "b-explanation.npz") as arrays:
+        assert set(arrays) == {"grad_cam", "probabilities", "labels"}
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_without_captum_the_rest_is_drawn(
+    mini: Path,
+    photos: Path,
+    tmp_path: Path,
+    quick: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("resattn.evaluation.explanation.is_available", lambda: False)
+    run(mini, photos, "--out", tmp_path / "out")
+    assert "pip install 'resattn[explain]'" in capsys.readouterr().err
+    with np.load(tmp_path / "out" / "b-explanation.npz") as arrays:
+        assert "grad_cam" not in arrays
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_what_is_no_image_is_named_and_what_came_before_is_kept(
+    mini: Path, photos: Path, tmp_path: Path, quick: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no image at all")
+    with pytest.raises(ResattnError, match=r"notes\.txt") as told:
+        run(mini, photos / "b.png", notes, "--out", tmp_path / "out", "--json")
+    assert "Pillow" in told.value.mend
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b-explanation.png", "b-explanation.npz"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere.png"], "nowhere.png does not exist"),
+        (["b.png", "--top", "0"], "top is 0"),
+        (["b.png", "--out", "b.png"], "cannot write"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    mini: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(photos)
+    before = sorted(photos.rglob("*"))
+    with pytest.raises(ResattnError) as refused:
+        run(*arguments, "--model", mini)
+    assert told in refused.value.what
+    assert sorted(photos.rglob("*")) == before
+
+
+def test_no_image_is_overwritten(mini: Path, photos: Path) -> None:
+    (photos / "b.png").rename(photos / "sheet.png")
+    with pytest.raises(ResattnError, match=r"sheet\.png is one of the images"):
+        run(mini, photos, "--out", photos)
+    (photos / "sheet.png").rename(photos / "a.v2-explanation.png")
+    with pytest.raises(ResattnError, match=r"a\.v2-explanation\.png is one of the images"):
+        run(mini, photos, "--out", photos)
+    assert len(list(photos.iterdir())) == 3
+
+
+def test_the_sheet_takes_the_first_images(
+    mini: Path, photos: Path, tmp_path: Path, quick: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_explain, "SHEET_IMAGES", 2)
+    run(mini, photos, "--out", tmp_path / "out")
+    assert quick == [2]
