@@ -18,8 +18,9 @@ demo: install
 	$(BIN)/resattn train --recipe demo
 	@echo 'Look at the newest folder under runs/: learning_curves.png, confusion.png, predictions.png'
 
+# A process for each core, and one thread in each: most tests are too small for two threads to help.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: install
 	$(BIN)/ruff check .
