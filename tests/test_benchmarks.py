@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -104,40 +104,59 @@ def test_small_maps(run, script: Import, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "512 to 512, 2x2, stride 1" in out
 
 
-def test_inference(run, script: Import, trained_dots) -> None:
+@pytest.fixture
+def inference(script: Import, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The benchmark of inference with its cells in this process, whose number of threads is put back."""
+    module = script("inference")
+    monkeypatch.setattr(module.measuring, "in_fresh_process", lambda _, cell: module.measure_cell(cell))
+    threads = torch.get_num_threads()
+    yield module
+    torch.set_num_threads(threads)
+
+
+def test_inference(run, inference: ModuleType, trained_dots) -> None:
     out, results = run("inference", str(trained_dots.run), "--batches", "1", "3")
     assert list(results) == ["1", "3"]
-    assert list(results["1"]) == list(script("inference").WAYS)
+    assert list(results["1"]) == list(inference.WAYS)
     assert all(positive(one["times_as_fast_as_fp32"]) for ways in results.values() for one in ways.values())
-    assert "fp32, channels last, folded" in out
+    assert all(
+        name in out for name in ("fp32, channels last, folded", "ONNX Runtime, int8", "OpenVINO, int8")
+    )
+    assert "images of dots val" in out
+
+
+def test_inference_of_a_named_network_takes_noise(inference: ModuleType, resattn_home: Path) -> None:
+    network, again = (inference.open_network("resattn_mini_plain") for _ in range(2))
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(network(images), again(images))
+    split = inference.split_or_noise(network, "train")
+    assert (split.data, split.split, split.images.shape) == ("noise", "train", (64, 64, 64, 3))
 
 
 @pytest.mark.parametrize("name", ["resattn_mini", "resattn_cifar_56", "seed_inception"])
 def test_folding_changes_no_output(script: Import, name: str) -> None:
     inference = script("inference")
-    torch.manual_seed(0)
-    network, size = inference.open_network(name)
+    network = inference.open_network(name)
     folded = inference.folded(network)
     norms = [sum(isinstance(one, nn.BatchNorm2d) for one in net.modules()) for net in (network, folded)]
     assert norms[1] < norms[0]
-    ways = {name: way.prepare(network) for name, way in inference.WAYS.items() if way.precision == "fp32"}
-    inference.require_same(ways, torch.rand(2, 3, size, size))
+    side = inference.input_side(network)
+    images = torch.rand(2, 3, side, side)
+    with torch.inference_mode():
+        expected = network(images)
+        assert float((folded(images) - expected).abs().max() / expected.std()) < 1e-3
 
 
 def test_a_way_that_gives_other_logits_ends_the_benchmark(script: Import) -> None:
     inference = script("inference")
-    network, other = (
-        nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
-        nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
-    )
-    ways = {
-        inference.REFERENCE: inference.Prepared(
-            network, script("resattn.hardware").reference_execution("cpu")
-        ),
-        "wrong": inference.Prepared(other, script("resattn.hardware").reference_execution("cpu")),
-    }
-    with pytest.raises(SystemExit, match="wrong gives other logits"):
-        inference.require_same(ways, torch.rand(4, 3, 2, 2))
+    logits = torch.rand(4, 5)
+    nearly = (logits + 1e-5).tolist()
+    same = {inference.REFERENCE: logits.tolist(), "fp32, channels last": nearly, "ONNX Runtime, int8": nearly}
+    inference.require_same(same)
+    with pytest.raises(SystemExit, match="OpenVINO, fp32 gives other logits"):
+        inference.require_same({**same, "OpenVINO, fp32": torch.rand(4, 5).tolist()})
+    with pytest.raises(SystemExit, match="ONNX Runtime, int8 gives other logits"):
+        inference.require_same({**same, "ONNX Runtime, int8": [[float("nan")] * 5] * 4})
 
 
 def test_scaling(script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
