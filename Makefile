@@ -37,6 +37,7 @@ bench: install
 	$(BIN)/python benchmarks/input_pipeline.py --short --data $(DATA) $(if $(ARCHIVE),--archive $(ARCHIVE))
 	$(BIN)/python benchmarks/small_maps.py --short
 	$(BIN)/python benchmarks/inference.py --short
+	$(BIN)/python benchmarks/server_load.py --short
 	$(BIN)/python benchmarks/scaling.py --short
 	$(BIN)/python benchmarks/busy_neighbour.py --short --data $(DATA)
 	$(BIN)/python benchmarks/attention56_against_pytorchcv.py --short

@@ -47,11 +47,15 @@ app.command(
     help="Train arms of a question with several seeds: table, figures, report.",
 )
 app.command(
-    "resattn.cli_evaluation:evaluate", name="evaluate", help="Measure accuracy and calibration, table and figures."
+    "resattn.cli_evaluation:evaluate",
+    name="evaluate",
+    help="Measure accuracy and calibration, table and figures.",
 )
 app.command("resattn.cli:predict", name="predict", help="Name what is in images.")
 app.command("resattn.cli_explain:explain", name="explain", help="See where a network looks in images.")
-app.command("resattn.cli_evaluation:release", name="release", help="Weights, figures and a model card to hand out.")
+app.command(
+    "resattn.cli_evaluation:release", name="release", help="Weights, figures and a model card to hand out."
+)
 app.command(
     "resattn.cli_export:export", name="export", help="Write a network to a file that runs without torch."
 )

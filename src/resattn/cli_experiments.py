@@ -99,7 +99,9 @@ def compare(
     from resattn.experiments import comparing, publishing
     from resattn.experiments.comparison import find_comparison, read_comparison
 
-    plan = read_comparison(find_comparison(comparison), time=time_per_run, seeds=seeds, fields=set_fields, arms=arms)
+    plan = read_comparison(
+        find_comparison(comparison), time=time_per_run, seeds=seeds, fields=set_fields, arms=arms
+    )
     report = comparing.compare(plan)
     print_comparison(report)
     if publish:

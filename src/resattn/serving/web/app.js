@@ -1,0 +1,281 @@
+// The page: an image in (picked, dropped, pasted, or a drawing that ships), its classes and masks out.
+
+import { decode, paint, readable } from "/assets/masks.js";
+
+const SAMPLES = [
+  ["goldfish", "Goldfish"],
+  ["ladybird", "Ladybird"],
+  ["lemon", "Lemon"],
+  ["lighthouse", "Lighthouse"],
+  ["mushroom", "Mushroom"],
+  ["school-bus", "School bus"],
+];
+const TOP = 5;
+const THUMBNAIL = 96;
+
+const $ = (id) => document.getElementById(id);
+const page = document.documentElement;
+
+let limits = null; // of the server, once it has said them
+let token = sessionStorage.getItem("token") ?? "";
+let last = null; // what was asked last: {blob, name}
+let underWay = null; // AbortController of the request
+let stages = []; // [{name, image, mask}] of what is shown
+
+/** A failure to tell the user: what was wrong, and what mends it. */
+class Trouble extends Error {
+  constructor(what, mend = "", status = 0) {
+    super(what);
+    this.mend = mend;
+    this.status = status;
+  }
+}
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+function setState(state, said) {
+  page.dataset.state = state;
+  $("status").textContent = said;
+  $("frame").setAttribute("aria-busy", String(state === "loading"));
+}
+
+const percent = (share) => {
+  if (share >= 0.9995) return "100 %";
+  return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+};
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+// ---- the server
+
+async function ask(path, options = {}) {
+  const headers = { ...options.headers };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Trouble("The server cannot be reached", "see whether it still runs, then try again");
+  }
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    throw new Trouble(body.error ?? `The server said ${response.status}`, body.mend, response.status);
+  }
+  return body;
+}
+
+async function learnAboutServer() {
+  try {
+    const model = await ask("/v1/model");
+    limits = model.limits;
+    const size = `${model.input_size[2]} × ${model.input_size[1]} px`;
+    const classes = `${model.labels.length.toLocaleString("en")} classes`;
+    const facts = [model.data && `trained on ${model.data}`, classes, `sees ${size}`].filter(Boolean).join(" · ");
+    $("network").replaceChildren(make("strong", { textContent: model.model }), ` ${facts}`);
+    $("network").hidden = false;
+  } catch (trouble) {
+    if (trouble.status === 401) $("token").hidden = false;
+  }
+}
+
+// ---- an image in
+
+async function look(blob, name) {
+  underWay?.abort();
+  const mine = (underWay = new AbortController());
+  last = { blob, name };
+  show(blob, name);
+  setState("loading", `Looking at ${name} …`);
+  try {
+    if (limits && blob.size > limits.body_bytes) {
+      const most = Math.round(limits.body_bytes / 2 ** 20);
+      throw new Trouble(`the file has ${Math.ceil(blob.size / 2 ** 20)} MiB`, `send ${most} MiB at most`, 413);
+    }
+    const prediction = await ask(`/v1/predict?top=${TOP}&masks=true`, {
+      method: "POST",
+      headers: { "Content-Type": "application/octet-stream" },
+      body: blob,
+      signal: mine.signal,
+    });
+    const decoded = await decodeAll(prediction.masks ?? {});
+    if (mine.signal.aborted) return;
+    showMasks(decoded);
+    showClasses(prediction);
+    const [best] = prediction.descriptions;
+    setState("result", `Most likely ${best}, ${percent(prediction.probabilities[0])}`);
+  } catch (trouble) {
+    if (mine.signal.aborted) return;
+    showTrouble(trouble);
+  }
+}
+
+async function decodeAll(masks) {
+  const named = Object.entries(masks);
+  const images = await Promise.all(named.map(([, mask]) => decode(mask)));
+  return named.map(([name, mask], place) => ({ name, mask, image: images[place] }));
+}
+
+function show(blob, name) {
+  const photo = $("photo");
+  if (photo.src) URL.revokeObjectURL(photo.src);
+  photo.onload = () => {
+    photo.hidden = false;
+    $("no-preview").hidden = true;
+  };
+  photo.onerror = () => {
+    photo.hidden = true;
+    $("no-preview").hidden = false;
+  };
+  photo.src = URL.createObjectURL(blob);
+  photo.alt = name;
+  stages = [];
+  $("masks").hidden = true;
+  $("no-masks").hidden = true;
+  $("classes").replaceChildren();
+  $("trouble").replaceChildren();
+}
+
+function showTrouble(trouble) {
+  const again = make("button", { type: "button", textContent: "Try again" });
+  again.addEventListener("click", () => look(last.blob, last.name));
+  const aboutFile = [413, 415, 422].includes(trouble.status);
+  const lines = [make("p", {}, make("strong", { textContent: sentence(trouble.message) + "." }))];
+  if (aboutFile) lines.unshift(make("p", { className: "file", textContent: last.name }));
+  if (trouble.mend && trouble.status !== 401) lines.push(make("p", { textContent: sentence(trouble.mend) + "." }));
+  $("trouble").replaceChildren(...lines);
+  if (trouble.status === 401) {
+    $("token").hidden = false;
+    $("token-value").focus();
+  } else if (!aboutFile && last) {
+    $("trouble").append(again);
+  }
+  // The alert speaks for itself; a status beside it would be read twice.
+  setState("error", "");
+}
+
+// ---- what came out
+
+function showClasses(prediction) {
+  const rows = prediction.descriptions.map((description, place) => {
+    const [first, ...others] = description.split(", ");
+    const share = prediction.probabilities[place];
+    const bar = make("span", { className: "bar" }, make("span", {}));
+    bar.setAttribute("aria-hidden", "true");
+    bar.firstChild.style.setProperty("--share", share);
+    return make(
+      "li",
+      {},
+      make("span", { className: "name", textContent: sentence(first) }),
+      make("span", { className: "share", textContent: percent(share) }),
+      bar,
+      make("span", { className: "more", textContent: others.join(", ") || prediction.labels[place] }),
+    );
+  });
+  $("classes").replaceChildren(...rows);
+}
+
+function showMasks(decoded) {
+  stages = decoded;
+  $("masks").hidden = stages.length === 0;
+  $("no-masks").hidden = stages.length > 0;
+  const names = stages.map((stage) => stage.name);
+  const chosen = document.querySelector("input[name=stage]:checked")?.value;
+  const current = chosen === "" || names.includes(chosen) ? chosen : names.at(-1);
+  const choices = stages.map(({ name, image, mask }) => {
+    const canvas = make("canvas", { width: THUMBNAIL, height: THUMBNAIL });
+    paint(canvas, image);
+    return choice(name, readable(name, names), `${mask.width} × ${mask.height}`, canvas, current);
+  });
+  $("stages").replaceChildren(choice("", "None", "image", make("span", { className: "blank" }), current), ...choices);
+  showStage();
+}
+
+function choice(value, text, detail, picture, current) {
+  const input = make("input", { type: "radio", name: "stage", value, checked: value === current, className: "unseen" });
+  picture.setAttribute("aria-hidden", "true");
+  const words = make("span", {}, make("b", { textContent: text }), " ", make("small", { textContent: detail }));
+  return make("label", {}, input, picture, words);
+}
+
+function showStage() {
+  const name = document.querySelector("input[name=stage]:checked")?.value ?? "";
+  const stage = stages.find((one) => one.name === name);
+  $("overlay").classList.toggle("shown", Boolean(stage));
+  $("scale").classList.toggle("off", !stage);
+  $("opacity").disabled = !stage;
+  if (!stage) return;
+  paint($("overlay"), stage.image);
+  $("scale-low").textContent = stage.mask.low.toFixed(2);
+  $("scale-high").textContent = stage.mask.high.toFixed(2);
+}
+
+function showOpacity() {
+  const value = $("opacity").value;
+  $("overlay").style.opacity = value / 100;
+  $("opacity-value").textContent = `${value} %`;
+}
+
+// ---- what the user does
+
+function listenForImages() {
+  $("choose").addEventListener("change", (event) => {
+    const [file] = event.target.files;
+    if (file) look(file, file.name);
+    event.target.value = ""; // the same file may be chosen again
+  });
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])][0];
+    if (!file) return;
+    event.preventDefault();
+    look(file, file.name || "the pasted image");
+  });
+  let depth = 0; // dragenter and dragleave come for every element on the way
+  const drag = (change) => (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    depth = Math.max(0, depth + change);
+    page.classList.toggle("dragging", depth > 0);
+  };
+  document.addEventListener("dragenter", drag(1));
+  document.addEventListener("dragover", drag(0));
+  document.addEventListener("dragleave", drag(-1));
+  document.addEventListener("drop", (event) => {
+    drag(-depth)(event);
+    const file = event.dataTransfer?.files[0];
+    if (file) look(file, file.name);
+  });
+}
+
+function offerSamples() {
+  const entries = SAMPLES.map(([file, title]) => {
+    const picture = make("img", { src: `/assets/samples/${file}.png`, alt: "", width: 256, height: 256 });
+    const button = make("button", { type: "button", title }, picture, make("span", { textContent: title }));
+    button.addEventListener("click", async () => {
+      const response = await fetch(picture.src).catch(() => null);
+      if (response?.ok) look(await response.blob(), `the drawing of a ${title.toLowerCase()}`);
+      else showTrouble(new Trouble("The drawing could not be fetched", "see whether the server still runs"));
+    });
+    return make("li", {}, button);
+  });
+  $("samples").replaceChildren(...entries);
+}
+
+$("stages").addEventListener("change", showStage);
+$("opacity").addEventListener("input", showOpacity);
+$("masks").addEventListener("submit", (event) => event.preventDefault());
+$("token").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  token = $("token-value").value.trim();
+  sessionStorage.setItem("token", token);
+  $("token").hidden = true;
+  await learnAboutServer();
+  if (last && page.dataset.state === "error") look(last.blob, last.name);
+});
+listenForImages();
+offerSamples();
+showOpacity();
+learnAboutServer();

@@ -1,0 +1,345 @@
+"""What is too large, too slow, too much or no image gets its status, while other clients are served."""
+
+import io
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from resattn.errors import ResattnError
+from resattn.serving import connections
+from resattn.serving.listening import listen
+
+MIB = 2**20
+
+
+def png(size: tuple[int, int] = (50, 40)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (200, 20, 20)).save(file, "PNG")
+    return file.getvalue()
+
+
+RED = png()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it has so many pixels."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+def jpeg_cut_short() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((200, 200), 60).convert("RGB").save(file, "JPEG")
+    return file.getvalue()[:2000]
+
+
+@contextmanager
+def others_are_served(url: str) -> Iterator[None]:
+    """A client that asks all the time, and is answered 200 within 5 s each time."""
+    done = threading.Event()
+
+    def ask() -> int:
+        asked = 0
+        with httpx.Client(timeout=5) as client:
+            while not done.is_set():
+                assert client.post(f"{url}/v1/predict", content=RED).status_code == 200
+                asked += 1
+        return asked
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield
+        finally:
+            time.sleep(0.05)
+            done.set()
+        assert asking.result(30) > 0
+
+
+def refused(answer: httpx.Response, status: int, said: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error", "mend"}
+    assert said in answer.json()["error"]
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
+
+
+@pytest.fixture(scope="module")
+def url(serve_once) -> str:
+    return serve_once(body_bytes=MIB, pixels=1_000_000, images=4).url
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (b"", 422, "is empty"),
+        (b"no image at all", 415, "no image"),
+        (b"GIF89a", 415, "no image"),
+        (RED[:70], 422, "damaged or cut short"),
+        (jpeg_cut_short(), 422, "damaged or cut short"),
+        (claiming(1001, 1000), 413, "1001 x 1000 pixels, and 1,000,000 are the limit"),
+        (claiming(60_000, 60_000), 413, "pixels"),
+        (claiming(2**31 - 1, 2**31 - 1), 413, "pixels"),
+        (claiming(0, 5), 415, "no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", 415, "no image"),
+        (b"x" * (MIB + 1), 413, "larger than 1 MiB"),
+    ],
+    ids=lambda value: value[:12].decode("latin-1") if isinstance(value, bytes) else None,
+)
+# Pillow warns of some of the sizes that the server refuses.
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bad_bodies_have_their_status(url: str, content: bytes, status: int, said: str) -> None:
+    with others_are_served(url):
+        refused(httpx.post(f"{url}/v1/predict", content=content), status, said)
+        form = httpx.post(f"{url}/v1/predict", files={"image": ("a", content)})
+        refused(form, status, said)
+
+
+def test_a_real_bomb_is_not_decoded(url: str) -> None:
+    file = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(file, "PNG")
+    with others_are_served(url):
+        begun = time.perf_counter()
+        refused(httpx.post(f"{url}/v1/predict", content=file.getvalue()), 413, "9000 x 9000")
+        assert time.perf_counter() - begun < 2
+
+
+def test_forms_that_are_none(url: str) -> None:
+    def post(content: bytes, kind: str = "multipart/form-data; boundary=b") -> httpx.Response:
+        return httpx.post(f"{url}/v1/predict", content=content, headers={"Content-Type": kind})
+
+    part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + RED + b"\r\n"
+    assert post(part + b"--b--\r\n").status_code == 200
+    refused(post(part), 422, "cut short")
+    refused(post(b""), 422, "cut short")
+    refused(post(b"nonsense"), 422, "damaged")
+    refused(post(part.replace(b'"image"', b'"other"') + b"--b--\r\n"), 422, "no file in the field 'image'")
+    refused(post(part * 2 + b"--b--\r\n"), 422, "2 images")
+    refused(post(part, "multipart/form-data"), 422, "what separates its parts")
+    refused(post(part * 99 + b"--b--\r\n"), 413, "parts")
+    long_header = b"X: " + b"y" * 100_000 + b"\r\n"
+    refused(post(b"--b\r\n" + long_header + part[5:] + b"--b--\r\n"), 422, "damaged")
+    for kind in (
+        "application/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/mixed; boundary=b",
+    ):
+        refused(post(RED, kind), 415, "is no image")
+
+
+def test_too_many_images(url: str) -> None:
+    files = [("images", (f"{k}.png", RED)) for k in range(5)]
+    refused(httpx.post(f"{url}/v1/predict-batch", files=files), 413, "5 images, and 4 are the limit")
+    assert httpx.post(f"{url}/v1/predict-batch", files=files[:4]).status_code == 200
+
+
+def test_a_body_without_end_is_cut_off(url: str) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(64):
+            sent += 1
+            yield b"x" * MIB
+
+    with others_are_served(url):
+        refused(httpx.post(f"{url}/v1/predict", content=endless(), timeout=20), 413, "larger than 1 MiB")
+
+
+def test_a_declared_body_is_refused_before_it_is_sent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_LINGER_SECONDS", 0.5)
+    host = httpx.URL(url)
+    with socket.create_connection((host.host, host.port), timeout=10) as client:
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
+        # It may go on for a while, so that it gets to read the answer, but not for ever.
+        begun = time.perf_counter()
+        sending = True
+        while sending and time.perf_counter() - begun < 20:
+            try:
+                client.sendall(b"x" * 1000)
+                time.sleep(0.02)
+            except OSError:
+                sending = False
+        assert not sending
+        assert time.perf_counter() - begun > 0.3
+
+
+def test_slow_uploads_are_given_up(serve) -> None:
+    live = serve(upload_seconds=0.5, head_seconds=0.5, head_bytes=2000)
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    with others_are_served(live.url):
+        for sent, status in ((head + b"x", b"408"), (head[:20], b"408"), (b"", b"408")):
+            with socket.create_connection(("127.0.0.1", live.port), timeout=10) as client:
+                client.sendall(sent)
+                begun = time.perf_counter()
+                assert client.recv(4096).startswith(b"HTTP/1.1 " + status), sent
+                assert 0.3 < time.perf_counter() - begun < 5
+                while client.recv(4096):
+                    pass  # the rest, then the end of the connection
+        with socket.create_connection(("127.0.0.1", live.port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n")
+            # All of it is read away: closed at once, the connection would lose the answer.
+            for number in range(60):
+                client.sendall(b"X-%d: %s\r\n" % (number, b"y" * 100))
+                time.sleep(0.001)
+            assert client.recv(4096).startswith(b"HTTP/1.1 431 ")
+
+
+def test_who_drips_is_given_up_though_bytes_keep_coming(serve) -> None:
+    live = serve(upload_seconds=0.6, head_seconds=0.6)
+    for head in (
+        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: ",
+    ):
+        with socket.create_connection(("127.0.0.1", live.port), timeout=10) as client:
+            client.sendall(head)
+            client.settimeout(0.1)
+            answer, begun = b"", time.perf_counter()
+            while not answer and time.perf_counter() - begun < 5:
+                client.sendall(b"x")
+                try:
+                    answer = client.recv(4096)
+                except TimeoutError:
+                    continue
+            assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def held_up(live: Any, count: int) -> tuple[ThreadPoolExecutor, list[Any]]:
+    """`count` requests that the network does not answer yet."""
+    live.runtime.go.clear()
+    pool = ThreadPoolExecutor(count)
+    asked = [pool.submit(httpx.post, f"{live.url}/v1/predict", content=RED, timeout=30) for _ in range(count)]
+    until(lambda: live.service._batcher.taken == count)
+    return pool, asked
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_full_queue_says_when_to_come_back(serve) -> None:
+    live = serve(queue=4, images=4)
+    pool, asked = held_up(live, 4)
+    with pool:
+        refused(httpx.post(f"{live.url}/v1/predict", content=RED), 429, "queue is full: 4 of its 4")
+        assert httpx.get(f"{live.url}/healthz").status_code == 200
+        live.runtime.go.set()
+        assert [one.result().status_code for one in asked] == [200] * 4
+    assert httpx.post(f"{live.url}/v1/predict", content=RED).status_code == 200
+
+
+def test_too_many_requests_and_too_many_bytes_at_once(serve) -> None:
+    live = serve(requests=3, body_bytes=1000, held_bytes=1500)
+    pool, asked = held_up(live, 3)
+    with pool:
+        refused(httpx.get(f"{live.url}/v1/model"), 429, "too many requests")
+        assert httpx.get(f"{live.url}/readyz").status_code == 200
+        live.runtime.go.set()
+        assert [one.result().status_code for one in asked] == [200] * 3
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", live.port)) as one:
+        one.sendall(head + b"x" * 900)
+        until(lambda: live.service._uploads._held == 900)
+        refused(httpx.post(f"{live.url}/v1/predict", content=b"x" * 900), 429, "too many uploads")
+    until(lambda: live.service._uploads._held == 0)
+    assert httpx.post(f"{live.url}/v1/predict", content=RED).status_code == 200
+
+
+def test_too_many_connections(serve) -> None:
+    live = serve(connections=3)
+    idle = [socket.create_connection(("127.0.0.1", live.port)) for _ in range(3)]
+    try:
+        time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", live.port), timeout=10) as client:
+            answer = client.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in answer
+    finally:
+        for one in idle:
+            one.close()
+    until(lambda: httpx.get(f"{live.url}/healthz").status_code == 200)
+
+
+def test_no_answer_in_time(serve) -> None:
+    live = serve(answer_seconds=0.4)
+    live.runtime.go.clear()
+    refused(httpx.post(f"{live.url}/v1/predict", content=RED, timeout=20), 504, "within 0.4 s")
+    files = [("images", (f"{k}.png", RED)) for k in range(3)]
+    refused(httpx.post(f"{live.url}/v1/predict-batch", files=files, timeout=20), 504, "within 0.4 s")
+    live.runtime.go.set()
+    assert httpx.post(f"{live.url}/v1/predict", content=RED).status_code == 200
+    # Nobody waited for the three: they were not computed.
+    assert 3 not in live.runtime.batches
+    assert live.service._batcher.taken == 0
+
+
+def test_stopping_finishes_what_was_taken_and_refuses_what_is_new(serve) -> None:
+    live = serve()
+    pool, asked = held_up(live, 5)
+    upload = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(RED)
+    with (
+        pool,
+        socket.create_connection(("127.0.0.1", live.port), timeout=10) as slow,
+        httpx.Client() as kept,
+    ):
+        slow.sendall(upload + RED[:30])
+        until(lambda: live.service._uploads._held == 5 * len(RED) + 30)
+        kept.get(f"{live.url}/healthz")
+        live.service.refuse_new()
+        refused(kept.get(f"{live.url}/readyz"), 503, "stopping")
+        refused(kept.post(f"{live.url}/v1/predict", content=RED), 503, "stopping")
+        live.server.stop()
+        until(lambda: not connects(live.port))
+        assert not any(one.done() for one in asked)
+        slow.sendall(RED[30:])
+        live.runtime.go.set()
+        assert [one.result().status_code for one in asked] == [200] * 5
+        assert slow.recv(4096).startswith(b"HTTP/1.1 200 ")
+    live.thread.join(20)
+    assert not live.thread.is_alive()
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_an_address_that_is_taken_is_told(serve) -> None:
+    live = serve()
+    for host, port, said in (("127.0.0.1", live.port, "in use"), ("no.such.host.invalid", 0, "")):
+        with pytest.raises(ResattnError, match=f"cannot listen on {host}, port {port}.*{said}"):
+            listen(host, port)
+    with pytest.raises(ResattnError, match="there is no port 70000"):
+        listen("127.0.0.1", 70_000)
+
+
+def test_a_client_that_goes_away_leaves_nothing(serve) -> None:
+    live = serve()
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", live.port)) as client:
+            client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nxx")
+    until(lambda: live.service._uploads._held == 0)
+    assert httpx.post(f"{live.url}/v1/predict", content=RED).status_code == 200
