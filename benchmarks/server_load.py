@@ -35,28 +35,32 @@ from typing import Any
 BARE, DECODING, SERVER = "network alone", "network, decoding first", "server"
 
 
-def images() -> list[bytes]:
-    """The drawings that ship with the page, as JPEG files of 256 x 256 pixels."""
+def images(side: int) -> list[bytes]:
+    """The drawings that ship with the page, as JPEG files of `side` x `side` pixels."""
     from resattn.serving.sample_drawings import draw_samples
 
     files = []
     for image in draw_samples().values():
         file = io.BytesIO()
-        image.save(file, "JPEG", quality=90)
+        image.resize((side, side)).save(file, "JPEG", quality=90)
         files.append(file.getvalue())
     return files
 
 
 def measure_cell(cell: dict[str, Any]) -> dict[str, float]:
     """One measurement, in this process."""
+    files = images(cell["side"])
     if cell["way"] == SERVER:
         with serving(cell["source"], cell["batch"]) as (process, port):
-            return asyncio.run(load(port, process, images(), cell["clients"], cell["seconds"]))
-    return without_a_server(cell["source"], cell["batch"], cell["seconds"], decoding=cell["way"] == DECODING)
+            return asyncio.run(load(port, process, files, cell["clients"], cell["seconds"]))
+    files = (files * cell["batch"])[: cell["batch"]]
+    return without_a_server(cell["source"], files, cell["seconds"], decoding=cell["way"] == DECODING)
 
 
-def without_a_server(source: str, batch: int, seconds: float, *, decoding: bool) -> dict[str, float]:
-    """Batches of the network one after the other, for some seconds."""
+def without_a_server(
+    source: str, files: Sequence[bytes], seconds: float, *, decoding: bool
+) -> dict[str, float]:
+    """Batches of these images through the network one after the other, for some seconds."""
     import numpy as np
 
     from resattn.data.decoding import usable_cores
@@ -65,7 +69,6 @@ def without_a_server(source: str, batch: int, seconds: float, *, decoding: bool)
 
     runtime = open_runtime(source)
     size = runtime.input_size[-1]
-    files = (images() * batch)[:batch]
     with ThreadPoolExecutor(usable_cores()) as pool:
 
         def pixels() -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -80,7 +83,7 @@ def without_a_server(source: str, batch: int, seconds: float, *, decoding: bool)
             runtime(pixels() if decoding else ready)
             times.append(time.perf_counter() - started)
         elapsed, used = time.perf_counter() - begun, time.process_time() - cpu
-    return figures(len(times) * batch, elapsed, used, times)
+    return figures(len(times) * len(files), elapsed, used, times)
 
 
 @contextmanager
@@ -193,11 +196,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("source", nargs="?", default="resattn_mini", help="what `resattn serve` takes")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--side", type=int, default=256, help="of the images that are sent, in pixels")
     parser.add_argument("--seconds", type=float, help="of each turn; 60, or 3 with --short")
     options = measuring.parse(parser, argv, "server_load")
     found = measuring.machine()
     options.seconds = options.seconds or (3.0 if options.short else 60.0)
-    cell = {name: getattr(options, name) for name in ("source", "clients", "batch", "seconds")}
+    cell = {name: getattr(options, name) for name in ("source", "clients", "batch", "side", "seconds")}
     contestants = {
         way: partial(measuring.in_fresh_process, __file__, cell | {"way": way})
         for way in (BARE, DECODING, SERVER)
@@ -207,7 +211,10 @@ def main(argv: list[str] | None = None) -> None:
     columns = ["way", "images/s", "of the network alone", "CPU ms an image", "p50 ms", "p99 ms"]
     keys = ("images_per_second", "share_of_the_network", "cpu_ms", "p50_ms", "p99_ms")
     rows = [[way, *(measuring.Spread(**one[key]) for key in keys)] for way, one in results.items()]
-    title = f"{options.source}, {options.clients} clients, batches of {options.batch}, {options.seconds:g} s a turn"
+    title = (
+        f"{options.source}, {options.clients} clients, batches of {options.batch}, JPEGs of {options.side} px,"
+        f" {options.seconds:g} s a turn"
+    )
     waits = "p50 and p99: of a batch without a server, of a request with one"
     measuring.finish(options, __doc__, found, results, f"{title}\n{measuring.table(columns, rows)}\n{waits}")
 

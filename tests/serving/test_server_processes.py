@@ -122,7 +122,7 @@ def test_many_clients_and_the_load_benchmark(
     script = importlib.import_module("server_load")
     # The server has a process of its own all the same.
     monkeypatch.setattr(script.measuring, "in_fresh_process", lambda _script, cell: script.measure_cell(cell))
-    options = ["--clients", str(CLIENTS), "--seconds", "2", "--json", str(tmp_path / "out.json")]
+    options = ["--clients", str(CLIENTS), "--seconds", "1", "--json", str(tmp_path / "out.json")]
     script.main([str(trained_dots.run), "--short", *options])
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     assert list(results) == [script.BARE, script.DECODING, script.SERVER]

@@ -45,6 +45,7 @@ function setState(state, said) {
 
 const percent = (share) => {
   if (share >= 0.9995) return "100 %";
+  if (share < 0.0005) return "< 0.1 %";
   return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 };
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
