@@ -42,7 +42,7 @@ def convolution(
 ) -> nn.Conv2d:
     """A He-initialised convolution with "same" padding at stride 1: H -> ceil(H / stride) for odd kernels."""
     padding = (kernel_size - 1) // 2
-    kind = nn.Conv2d if bias or groups > 1 else SmallMapConvolution
+    kind = nn.Conv2d if kernel_size == 1 or bias or groups > 1 else SmallMapConvolution
     layer = kind(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     if layer.bias is not None:
