@@ -20,7 +20,12 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
 
 
 def test_corruptions_are_measured_into_the_run(trained_dots, capsys: pytest.CaptureFixture[str]) -> None:
-    result = told(capsys, trained_dots.run, "--corruptions", "--limit", 6)
+    docs = trained_dots.run / "docs"
+    result = told(capsys, trained_dots.run, "--corruptions", "--limit", 6, "--publish", docs)
+    page = (docs / "results.md").read_text()
+    assert f"Mean corruption accuracy **{result['mean_corruption_accuracy']:.2%}**" in page
+    assert "| gaussian noise | noise |" in page
+    assert [path.name for path in (docs / "results").glob("*/*")] == ["corruptions.json"]
     assert 0 <= result["mean_corruption_accuracy"] <= 1
     folder = trained_dots.run / "corruptions-dots-val"
     written = json.loads((folder / "corruptions.json").read_text())
@@ -40,7 +45,9 @@ def test_localization_is_measured_where_there_are_boxes(
     folder = RunFolder(tmp_path / "run")
     options: Any = {"mask_width": 8}
     train(Recipe(data="shapes", model_options=options, steps=2, batch_size=8, precision="fp32"), folder)
-    result = told(capsys, folder.path, "--localization", "--limit", 10)
+    result = told(capsys, folder.path, "--localization", "--limit", 10, "--publish", tmp_path / "docs")
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert "| combined | masks |" in page and "| centred blob | baseline |" in page
     assert [score["name"] for score in result["scores"]][:3] == ["uniform map", "centred blob", "Grad-CAM"]
     assert (folder.path / "localization-shapes-val" / "localization.png").is_file()
 

@@ -31,6 +31,7 @@ def evaluate(
     corruptions: Annotated[bool, Parameter(negative="")] = False,
     corruption_archive: Path | None = None,
     limit: int | None = None,
+    publish: Path | None = None,
     submission: Path | None = None,
     out: Path | None = None,
     batch_size: int = 256,
@@ -55,6 +56,8 @@ def evaluate(
         The same on the images of the official Tiny-ImageNet-C, a .tar file or a folder.
     limit
         With --localization, --corruptions and --corruption-archive: measure that many images, spread over the split.
+    publish
+        With --localization and --corruptions: also put the table into this folder of documents, in its results.md.
     submission
         Write predictions to this file, one line an image, and measure nothing; for the test split unless
         --split names another.
@@ -73,6 +76,7 @@ def evaluate(
         batch_size=batch_size,
         execution=choose_execution(precision),
         limit=limit,
+        publish=publish,
         out=out,
         run=Path(source) if Path(source).is_dir() else None,
         json_output=json_output,
@@ -96,6 +100,7 @@ class _Asked:
     batch_size: int
     execution: "Execution"
     limit: int | None
+    publish: Path | None
     out: Path | None
     run: Path | None
     json_output: bool
@@ -103,6 +108,13 @@ class _Asked:
     def folder(self, what: str) -> Path | None:
         """Where files go: --out, a folder in the run, or nowhere."""
         return self.out or (self.run / f"{what}-{self.data}-{self.split}" if self.run else None)
+
+    def publish_as(self, kind: Literal["localization", "corruptions"], result: Any) -> None:
+        """Put the table among the documents, where that was asked for."""
+        if self.publish:
+            from resattn.experiments.publishing import publish_measurement
+
+            publish_measurement(kind, result.to_json(), self.publish)
 
     def tell(self, result: Any, show: Callable[[Any], None], folder: Path | None, files: str) -> None:
         """Print a result: one JSON object, or a table and where the files are."""
@@ -120,8 +132,9 @@ def _classify(
     from resattn.data.packed import open_split
     from resattn.evaluation import classification
 
-    if asked.limit is not None:
-        raise ResattnError("--limit is for --localization and --corruptions", "leave it out")
+    for option, value in (("--limit", asked.limit), ("--publish", asked.publish)):
+        if value is not None:
+            raise ResattnError(f"{option} is for --localization and --corruptions", "leave it out")
     result = classification.evaluate(
         network,
         open_split(asked.data, asked.split),
@@ -149,6 +162,7 @@ def _localize(network: "ResidualAttentionNetwork", asked: _Asked) -> None:
     folder = asked.folder("localization")
     if folder:
         write_localization(result, folder)
+    asked.publish_as("localization", result)
     asked.tell(result, print_localization, folder, "Figure and table")
 
 
@@ -169,6 +183,7 @@ def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path |
     folder = asked.folder("corruptions")
     if folder:
         robustness.write_robustness(result, folder)
+    asked.publish_as("corruptions", result)
     asked.tell(result, print_robustness, folder, "Figure and table")
 
 

@@ -1,38 +1,36 @@
-"""docs/results.md, written from the comparisons that were published and never by hand."""
+"""docs/results.md, written from what was published, comparisons and measurements, and never by hand."""
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from resattn.errors import ResattnError
-from resattn.experiments.wording import COLUMNS, arm_row, in_points, short_commit
+from resattn.experiments.results_sections import FIGURES, comparison, corruptions, localization
 from resattn.files import whole_file, whole_text_file
 
-FIGURES = ("accuracy.png", "loss.png", "scores.png")
 SOURCE = "comparison.json"
-# What people write about a comparison: below its table, as it stands in this file.
-CONCLUSION = "conclusion.md"
 HEAD = """# Results
 
-Written by `resattn compare NAME --publish docs` from the figures under [results/](results/); only the paragraphs
-headed *Conclusion* were typed. Scores are mean ± standard deviation of one run over seeds, single view, on the whole
+Written from the figures under [results/](results/), by `resattn compare NAME --publish docs`, and by `resattn
+evaluate` with `--localization` or `--corruptions` and `--publish docs`; only the paragraphs headed *Conclusion* were
+typed. Scores of comparisons are mean ± standard deviation of one run over seeds, single view, on the whole
 validation split. Intervals are the percentile bootstrap's over seeds (95 %): of few seeds too narrow, and of three
 never wider than from the smallest difference to the largest.
 """
 
 
-def publish(comparison: Path, docs: Path) -> Path:
+def publish(folder: Path, docs: Path) -> Path:
     """Copy the figures of the comparison in this folder to `docs`/results/NAME, and write `docs`/results.md anew.
 
     Returns the page. Raises ResattnError where the folder holds no comparison, or the disk refuses.
     """
-    if not (comparison / SOURCE).exists():
-        raise ResattnError(f"{comparison} holds no comparison", "name a folder under runs/compare")
+    if not (folder / SOURCE).exists():
+        raise ResattnError(f"{folder} holds no comparison", "name a folder under runs/compare")
     for name in (*FIGURES, SOURCE):
-        with whole_file(docs / "results" / comparison.name / name) as temporary:
-            shutil.copyfile(comparison / name, temporary)
+        with whole_file(docs / "results" / folder.name / name) as temporary:
+            shutil.copyfile(folder / name, temporary)
     return write_results_page(docs)
 
 
@@ -44,48 +42,25 @@ def write_results_page(docs: Path) -> Path:
     return page
 
 
+def publish_measurement(
+    kind: Literal["localization", "corruptions"], result: Mapping[str, Any], docs: Path
+) -> Path:
+    """Keep the figures of an evaluation under `docs`/results, without pictures of the data, and write results.md anew.
+
+    `result` is what the evaluation's `to_json` gives. Returns the page. Raises ResattnError where the disk refuses.
+    """
+    name = f"{kind}-{result['model']}-{result['data']}-{result['split']}"
+    with whole_text_file(docs / "results" / name / f"{kind}.json") as file:
+        file.write(json.dumps(result, indent=1) + "\n")
+    return write_results_page(docs)
+
+
 def results_page(docs: Path) -> str:
-    """The text of results.md."""
+    """The text of results.md: comparisons first, each kind in alphabetical order."""
+    writers = {SOURCE: comparison, "localization.json": localization, "corruptions.json": corruptions}
     sections = [
-        "\n".join(_section(path.parent, json.loads(path.read_text(encoding="utf-8"))))
-        for path in sorted((docs / "results").glob(f"*/{SOURCE}"))
+        "\n".join(write(path.parent, json.loads(path.read_text(encoding="utf-8"))))
+        for source, write in writers.items()
+        for path in sorted((docs / "results").glob(f"*/{source}"))
     ]
     return "\n".join([HEAD, *sections])
-
-
-def _section(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
-    yield f"## {report['question']}\n"
-    if report["note"]:
-        yield f"{report['note']}\n"
-    hours = sum(run["minutes"] for run in report["runs"]) / 60
-    yield f"`resattn compare {report['name']}`: {report['data']}; held equal: {report['held']}."
-    yield f"{_machine(report['runs'])} {hours:.1f} hours of training in all.\n"
-    yield from _table(COLUMNS, [arm_row(arm) for arm in report["arms"]])
-    yield "\nTop-1, in points, seed by seed:\n"
-    for each in report["differences"]:
-        yield f"- {each['arm']}: {in_points(each)}"
-    for remark in report["remarks"]:
-        yield f"- Note: {remark}"
-    yield ""
-    for name in FIGURES:
-        yield f"![{name.removesuffix('.png')}](results/{folder.name}/{name})"
-    yield ""
-    if (folder / CONCLUSION).exists():
-        yield "**Conclusion.** " + (folder / CONCLUSION).read_text(encoding="utf-8").strip() + "\n"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(columns)} |"
-    yield "|---|---|" + "---:|" * (len(columns) - 2)
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def _machine(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Processor, threads and commits of the runs, as they were recorded."""
-    origins = [run["origin"] for run in runs if run["origin"]]
-    if not origins:
-        return "No run has begun."
-    machines = sorted({f"{each['cpu']}, {each['threads']} threads, {each['device']}" for each in origins})
-    commits = sorted({short_commit(each["commit"]) for each in origins})
-    return f"{'; '.join(machines)}; commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
