@@ -1,7 +1,7 @@
 """A convolution that trains as a product of matrices where maps are small and channels many.
 
 On a CPU oneDNN's convolutions are slow where there are many more weights than positions: 512 channels on a map of
-2x2 took 2.6 times as long as the same arithmetic as one product of all patches of the batch with the weights
+2x2 took 2.7 times as long as the same arithmetic as one product of all patches of the batch with the weights
 (`benchmarks/small_maps.py`). Networks that train on small images end in such maps.
 """
 
