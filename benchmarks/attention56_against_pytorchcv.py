@@ -52,7 +52,12 @@ def our_contestant(name: str) -> tuple[nn.Module, Any, Any, Any]:
     optimization = Optimization(
         optimizer="sgd", lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    return network, make_optimizer(network, optimization), execution.autocast(), execution.memory_format
+    return (
+        network,
+        make_optimizer(network, optimization, products=execution.precision),
+        execution.autocast(),
+        execution.memory_format,
+    )
 
 
 def their_contestant(name: str) -> tuple[nn.Module, Any, Any, Any]:

@@ -126,7 +126,7 @@ def train_steps(cell: Mapping[str, Any]) -> dict[str, float]:
     execution = choose_execution(cell["precision"])
     network = make_network(cell["width"])
     network.to(memory_format=execution.memory_format)
-    optimizer = make_optimizer(network, Optimization())
+    optimizer = make_optimizer(network, Optimization(), products=execution.precision)
     batches = TrainingBatches(
         noise_split(Path(cell["file"])),
         batch_size=cell["batch"],

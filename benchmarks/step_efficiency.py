@@ -66,7 +66,7 @@ class Steps:
         network = create_model(recipe.model, num_classes=len(split.class_ids), **options)
         self.network = network.to(memory_format=self.execution.memory_format)
         self.network.to(self.execution.device)
-        self.optimizer = make_optimizer(self.network, recipe.optimization)
+        self.optimizer = make_optimizer(self.network, recipe.optimization, products=self.execution.precision)
         average = get_ema_multi_avg_fn(0.99)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.sizes = Counter(self.batches.size(number) for number in range(BATCHES))

@@ -15,6 +15,7 @@ from resattn.errors import ResattnError
 Precision = Literal["fp32", "bf16"]
 PRECISION_SWITCH = "RESATTN_PRECISION"
 WORTHWHILE_SPEEDUP = 1.1
+LOADING_THREADS = 8
 # Numbers of mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_INT = -1, -3, 2**31 - 1
 
@@ -35,6 +36,11 @@ class Execution:
     def autocast(self) -> torch.autocast:
         """The context in which forward passes are computed."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def loading_threads(self) -> int:
+        """Threads that make batches beside the training: a GPU would wait for them, a CPU has no core to spare."""
+        return min(LOADING_THREADS, os.cpu_count() or 1) if self.device.type == "cuda" else 0
 
     @property
     def memory_format(self) -> torch.memory_format:

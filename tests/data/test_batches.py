@@ -56,6 +56,32 @@ def test_images_are_the_stored_ones_with_their_labels() -> None:
         torch.testing.assert_close(image, stored, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("done", [0, 5, 12])
+def test_batches_made_ahead_by_threads_are_the_same_in_the_same_order(done: int) -> None:
+    split = split_of(20)
+    one_by_one, ahead = batches_of(split), batches_of(split, workers=3)
+    for batches in (one_by_one, ahead):
+        batches.load_state_dict({"next": done})
+    pairs = list(zip(one_by_one, ahead, strict=True))
+    assert len(pairs) == 12 - done
+    assert all(equal(first, second) for first, second in pairs)
+
+
+def test_a_batch_that_is_only_in_the_making_does_not_count_as_seen() -> None:
+    batches = batches_of(split_of(20), workers=3)
+    iterator = iter(batches)
+    for _ in range(4):
+        next(iterator)
+    assert batches.state_dict() == {"next": 4}
+
+
+def test_an_error_in_a_thread_reaches_whoever_iterates() -> None:
+    split = split_of(20)
+    split.labels = split.labels[:3]
+    with pytest.raises(IndexError):
+        list(batches_of(split, workers=2))
+
+
 def test_a_resumed_iteration_gives_the_same_batches() -> None:
     split = split_of(20)
     whole = list(batches_of(split))

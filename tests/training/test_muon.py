@@ -6,19 +6,36 @@ import pytest
 import torch
 from timm.optim.muon import zeropower_via_newtonschulz
 
-from resattn.training.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonalize
+from resattn.training.muon import COEFFICIENTS, Muon, orthogonalize, orthogonalizers
 
 
+@pytest.mark.parametrize("iterations", [3, 5])
 @pytest.mark.parametrize("shape", [(8, 72), (64, 32), (16, 16), (1, 9)])
-def test_the_gram_iteration_equals_the_reference_one(shape: tuple[int, int]) -> None:
+def test_the_gram_iteration_equals_the_reference_one(shape: tuple[int, int], iterations: int) -> None:
     torch.manual_seed(0)
     # Singular values over four orders of magnitude, as momentum has them.
     matrices = torch.randn(3, *shape) * torch.logspace(0, -4, shape[1])
     reference = [
-        zeropower_via_newtonschulz(matrix, ITERATIONS, [COEFFICIENTS], dtype=torch.float32)
+        zeropower_via_newtonschulz(matrix, iterations, [COEFFICIENTS], dtype=torch.float32)
         for matrix in matrices
     ]
-    torch.testing.assert_close(orthogonalize(matrices), torch.stack(reference), atol=2e-3, rtol=0)
+    ours = orthogonalize(matrices, iterations=iterations)
+    torch.testing.assert_close(ours, torch.stack(reference), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("iterations", [3, 5])
+@pytest.mark.parametrize("decades", [1, 4, 8])
+@pytest.mark.parametrize("shape", [(64, 288), (128, 1152)])
+def test_rounding_to_bfloat16_lets_no_singular_value_grow(
+    shape: tuple[int, int], decades: int, iterations: int
+) -> None:
+    torch.manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(*shape), full_matrices=False)
+    matrix = (left * torch.logspace(0, -decades, shape[0])) @ right
+    short = matrix.bfloat16()
+    factors = orthogonalizers((short @ short.mT)[None], iterations=iterations)[0]
+    values = torch.linalg.svdvals(factors.bfloat16().float() @ short.float())
+    assert 0.6 < values[7] <= values[0] < 1.3
 
 
 def test_a_zero_matrix_stays_zero() -> None:
@@ -45,6 +62,20 @@ def test_the_memory_format_of_weights_and_gradients_does_not_matter() -> None:
     mixed = stepped(weight.to(memory_format=last), gradients, orthogonalize=True)
     torch.testing.assert_close(both, plain)
     torch.testing.assert_close(mixed, plain)
+
+
+def test_products_in_bfloat16_move_weights_nearly_as_those_in_float32() -> None:
+    torch.manual_seed(0)
+    weight, *gradients = (torch.randn(8, 6, 3, 3) for _ in range(4))
+    moved = stepped(weight, gradients, orthogonalize=True) - weight
+    parameter = torch.nn.Parameter(weight.clone())
+    group = {"params": [parameter], "orthogonalize": True}
+    optimizer = Muon([group], lr=0.1, weight_decay=0.3, products="bf16")
+    for gradient in gradients:
+        parameter.grad = gradient
+        optimizer.step()
+    difference = (parameter.detach() - weight - moved).norm() / moved.norm()
+    assert 0 < difference < 0.02
 
 
 def test_weights_decay_by_the_rate_and_tall_matrices_move_further() -> None:

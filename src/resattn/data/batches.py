@@ -4,7 +4,10 @@ Every batch is a pure function of (seed, number of the batch, rank), so there is
 is resumed at batch k sees exactly what an uninterrupted one would have seen.
 """
 
+import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +53,8 @@ class TrainingBatches:
     """The batches of a whole run, in order; iterating goes on from where `load_state_dict` said.
 
     A batch holds `batch_size` images over all ranks; each rank gets every `world`-th one. Epochs follow each other
-    without a gap: no image is dropped, and a batch may span two of them.
+    without a gap: no image is dropped, and a batch may span two of them. `workers` threads make batches ahead of time,
+    in page-locked memory where there is a GPU to wait for them; with 0 a batch is made when it is asked for.
     """
 
     def __init__(
@@ -65,10 +69,12 @@ class TrainingBatches:
         size_ramp: float,
         rank: int = 0,
         world: int = 1,
+        workers: int = 0,
     ) -> None:
         self.split = split
         self.batch_size = batch_size
         self.batches = batches
+        self.workers = workers
         self.seed = seed
         self.augmentation = augmentation
         self.start_scale = start_scale
@@ -77,17 +83,35 @@ class TrainingBatches:
         self.world = world
         self._labels = torch.from_numpy(np.array(split.labels, dtype=np.int64))
         self._orders: dict[int, np.ndarray] = {}
+        self._orders_lock = threading.Lock()
         self._next = 0
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Batch]:
-        while self._next < self.batches:
-            number = self._next
+        for batch in self._ahead() if self.workers else map(self.batch, range(self._next, self.batches)):
             self._next += 1
-            yield self.batch(number)
+            yield batch
         self._next = 0
+
+    def _ahead(self) -> Iterator[Batch]:
+        """The batches from the next one on, of which some are already in the making."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            making: deque[Future[Batch]] = deque()
+            for number in range(self._next, self.batches):
+                making.append(pool.submit(self._ready, number))
+                if len(making) > 2 * self.workers:
+                    yield making.popleft().result()
+            while making:
+                yield making.popleft().result()
+
+    def _ready(self, number: int) -> Batch:
+        batch = self.batch(number)
+        if not torch.cuda.is_available():
+            return batch
+        images, labels, other_labels, share = batch
+        return Batch(images.pin_memory(), labels.pin_memory(), other_labels.pin_memory(), share)
 
     def state_dict(self) -> dict[str, int]:
         """Where the next iteration goes on."""
@@ -126,12 +150,13 @@ class TrainingBatches:
         return Batch(*mixed) if mixed else Batch(images, labels, labels, 1.0)
 
     def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
-            self._orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(
-                len(self.split.images)
-            )
-        return self._orders[epoch]
+        with self._orders_lock:
+            if epoch not in self._orders:
+                self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
+                self._orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(
+                    len(self.split.images)
+                )
+            return self._orders[epoch]
 
 
 class EvaluationBatches:

@@ -50,13 +50,16 @@ def compact_network(
     learning: Literal["residual", "naive", "none"] = "residual",
     masked_stages: Sequence[int] = (1, 2),
     unit: Unit = "basic",
+    width_scale: float = 1.0,
+    trunk_units: int = 1,
     stem_width: int = 32,
     mask_width: int = 32,
     mask_depth: int = 2,
 ) -> ResidualAttentionNetwork:
     """The frame of the family.
 
-    `widths` are the stages' channels, `stem_width` the stem's; `attention` is the kind of mask, and
+    `widths` are the stages' channels, times `width_scale`, and `stem_width` the stem's; `trunk_units` are the units of
+    each stage's trunk. `attention` is the kind of mask, and
     `masked_stages` says which stages (from 1) have one, `mask_width` and `mask_depth` the compact masks'
     channels and scales. `learning` "none" leaves all masks out. Another `unit` has four times the channels,
     which costs about as many multiply-accumulates. Raises ValueError for a stage or unit that is not there.
@@ -64,7 +67,7 @@ def compact_network(
     if unit not in UNITS:
         raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
     units, factor = UNITS[unit]
-    widths = [factor * width for width in widths]
+    widths = [round(factor * width * width_scale) for width in widths]
     if learning == "none":
         attention = "none"
     if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
@@ -79,7 +82,7 @@ def compact_network(
             mask = SqueezeExcitation(width)
         module = AttentionModule(
             pre=residual_unit(before, width, 2),
-            trunk=residual_unit(width, width, 1),
+            trunk=_in_a_row([residual_unit(width, width, 1) for _ in range(trunk_units)]),
             mask=mask,
             post=nn.Identity(),
             learning="naive" if learning == "naive" else "residual",
@@ -98,6 +101,10 @@ def compact_network(
         num_features=before,
         **normalization(in_chans),
     )
+
+
+def _in_a_row(units: Sequence[nn.Module]) -> nn.Module:
+    return units[0] if len(units) == 1 else nn.Sequential(*units)
 
 
 def _strided_stem(in_chans: int, width: int, *, activated: bool) -> nn.Sequential:

@@ -66,7 +66,7 @@ def measure_budget(
     kinds = [StepKind(batches.size(number), number < head_only) for number in range(PROBES)]
     shares = Counter(kinds)
     probe = copy.deepcopy(network).train()
-    optimizer = make_optimizer(probe, recipe.optimization)
+    optimizer = make_optimizer(probe, recipe.optimization, products=execution.precision)
     timings: dict[StepKind, list[float]] = {kind: [] for kind in shares}
     schedule = [(kind, repeat) for kind in shares for repeat in range(WARMUP_STEPS + TIMED_STEPS)]
     for kind, repeat in track(schedule, total=len(schedule), description="measuring speed", unit="steps"):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from resattn.hardware import Precision
 from resattn.training.muon import Muon
 from resattn.training.recipe import Optimization
 
@@ -49,11 +50,14 @@ def _depth(name: str, stages: int) -> int:
     return {"stages": stages - int(rest[0]) if part == "stages" else 0, "stem": stages + 1}.get(part, 0)
 
 
-def make_optimizer(network: nn.Module, optimization: Optimization) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, optimization: Optimization, *, products: Precision = "fp32"
+) -> torch.optim.Optimizer:
     """The optimizer a recipe names, over all parameters of the network.
 
     Muon (Jordan et al. 2024) orthogonalises the momentum of the hidden convolutions, each flattened to a matrix; all
-    else goes to AdamW at `rest_lr`, as in the method's reference code.
+    else goes to AdamW at `rest_lr`, as in the method's reference code. `products` is the number format of Muon's large
+    matrix products.
     """
     groups = parameter_groups(network, optimization)
     lr, momentum = optimization.lr, optimization.momentum
@@ -65,7 +69,7 @@ def make_optimizer(network: nn.Module, optimization: Optimization) -> torch.opti
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if optimization.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.99), eps=1e-7)
-    return Muon(groups, lr=lr, momentum=momentum)
+    return Muon(groups, lr=lr, momentum=momentum, iterations=optimization.muon_iterations, products=products)
 
 
 def schedule_factor(optimization: Optimization, step: int, steps: int) -> float:

@@ -37,6 +37,8 @@ class Optimization:
     """Decoupled for AdamW and Muon, an L2 term for SGD; never on biases and normalisation."""
     rest_lr: float = 0.004
     """Muon only: learning rate of the parameters it leaves to AdamW."""
+    muon_iterations: int = 5
+    """Muon only: Newton-Schulz iterations; 3 cost less and leave the small directions of an update smaller."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls to zero after warm-up."""
     warmup: float = 0.05
@@ -277,6 +279,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "validations": (recipe.validations, 1, 10_000),
         "optimization.lr": (optimization.lr, 1e-12, 1e3),
         "optimization.rest_lr": (optimization.rest_lr, 1e-12, 1e3),
+        "optimization.muon_iterations": (optimization.muon_iterations, 1, 100),
         "optimization.momentum": (optimization.momentum, 0, 0.99999),
         "optimization.weight_decay": (optimization.weight_decay, 0, 1e3),
         "optimization.warmup": (optimization.warmup, 0, 1),

@@ -69,11 +69,12 @@ class Job:
 
     def batches(self, count: int) -> TrainingBatches:
         """The batches of a run that has `count` of them."""
-        return training_batches(self.recipe, self.train, count=count)
+        workers = self.execution.loading_threads
+        return training_batches(self.recipe, self.train, count=count, workers=workers)
 
 
 def training_batches(
-    recipe: Recipe, split: PackedSplit, *, count: int, rank: int = 0, world: int = 1
+    recipe: Recipe, split: PackedSplit, *, count: int, rank: int = 0, world: int = 1, workers: int = 0
 ) -> TrainingBatches:
     """The batches of `split` as a run of `count` batches by this recipe sees them."""
     return TrainingBatches(
@@ -86,6 +87,7 @@ def training_batches(
         size_ramp=recipe.size_ramp,
         rank=rank,
         world=world,
+        workers=workers,
     )
 
 
@@ -247,6 +249,7 @@ def _trainer(job: Job, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
         accelerator="gpu" if job.execution.device.type == "cuda" else "cpu",
         devices=1,
+        benchmark=job.execution.device.type == "cuda",
         max_epochs=1,
         max_steps=job.steps,
         accumulate_grad_batches=optimization.accumulate,

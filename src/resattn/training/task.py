@@ -79,7 +79,7 @@ class Classification(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule by the recipe."""
         assert self.recipe.steps is not None
-        optimizer = make_optimizer(self.network, self.recipe.optimization)
+        optimizer = make_optimizer(self.network, self.recipe.optimization, products=self.execution.precision)
         schedule = make_schedule(
             optimizer, self.recipe.optimization, self.recipe.steps, head_steps=self.head_steps
         )
