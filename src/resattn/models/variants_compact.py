@@ -53,13 +53,14 @@ def compact_network(
     width_scale: float = 1.0,
     trunk_units: int = 1,
     stem_width: int = 32,
+    stem_units: int = 0,
     mask_width: int = 32,
     mask_depth: int = 2,
 ) -> ResidualAttentionNetwork:
     """The frame of the family.
 
-    `widths` are the stages' channels, times `width_scale`, and `stem_width` the stem's; `trunk_units` are the units of
-    each stage's trunk. `attention` is the kind of mask, and
+    `widths` are the stages' channels, times `width_scale`, and `stem_width` the stem's, behind whose convolution come
+    `stem_units` units of twice as many; `trunk_units` are the units of each stage's trunk. `attention` is the kind of mask, and
     `masked_stages` says which stages (from 1) have one, `mask_width` and `mask_depth` the compact masks'
     channels and scales. `learning` "none" leaves all masks out. Another `unit` has four times the channels,
     which costs about as many multiply-accumulates. Raises ValueError for a stage or unit that is not there.
@@ -72,8 +73,12 @@ def compact_network(
         attention = "none"
     if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
         raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {len(widths)}")
-    stages = []
+    stem = _strided_stem(in_chans, stem_width, activated=units[0].activates_output)
     before = stem_width
+    for _ in range(stem_units):
+        stem.append(units[0](before, 2 * stem_width, 1))
+        before = 2 * stem_width
+    stages = []
     for i, (width, residual_unit) in enumerate(zip(widths, units, strict=True), start=1):
         mask: nn.Module | None = None
         if attention == "compact" and i in masked_stages:
@@ -90,7 +95,7 @@ def compact_network(
         stages.append([module])
         before = width
     return ResidualAttentionNetwork(
-        stem=_strided_stem(in_chans, stem_width, activated=units[0].activates_output),
+        stem=stem,
         stages=stages,
         head=ClassifierHead(
             in_features=before,

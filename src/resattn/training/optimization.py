@@ -12,6 +12,9 @@ from resattn.training.muon import Muon
 from resattn.training.recipe import Optimization
 
 
+FIRST_CONVOLUTION = ("stem.weight", "stem.0.weight")
+
+
 def parameter_groups(network: nn.Module, optimization: Optimization) -> list[dict[str, Any]]:
     """Split the parameters by what may be done to them.
 
@@ -40,7 +43,7 @@ def parameter_groups(network: nn.Module, optimization: Optimization) -> list[dic
 def _kind(name: str, parameter: nn.Parameter) -> str:
     if parameter.ndim <= 1:
         return "free"
-    hidden = parameter.ndim == 4 and not name.startswith("stem.") and min(parameter.shape[:2]) > 1
+    hidden = parameter.ndim == 4 and name not in FIRST_CONVOLUTION and min(parameter.shape[:2]) > 1
     return "hidden" if hidden else "other"
 
 
