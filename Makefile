@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test fuzz lint bench install clean
 
 install: $(VENV)/installed
 
@@ -21,6 +21,11 @@ demo: install
 # A process for each core, and one thread in each: most tests are too small for two threads to help.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# Thousands of spoilt archives, recipes, weights and uploads, counted at the end; the suite runs a hundred of each.
+CASES ?= 4000
+fuzz: install
+	OMP_NUM_THREADS=1 RESATTN_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzzing tests/data/test_tiny_imagenet_fuzz.py
 
 lint: install
 	$(BIN)/ruff check .

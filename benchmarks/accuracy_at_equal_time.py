@@ -8,7 +8,8 @@ ImageFolder with random crop, flip and normalisation, a DataLoader with two work
 under a one-cycle schedule whose number of steps is measured to fit the same time. Both report their training time
 without validations; the accuracy is single-view top-1 and top-5 on the validation split (Tiny ImageNet's official one).
 Contestants take turns, seed 0, seed 1, ...; every finished one is written to the JSON file at once, and a benchmark
-that was killed goes on from there (delete the file to begin anew).
+that was killed goes on from there (delete the file to begin anew). Beside it a figure shows accuracy against minutes,
+as validations on the way found it; those of ours see averaged weights.
 
     python benchmarks/accuracy_at_equal_time.py --recipe laptop-20m --archive tiny-imagenet-200.zip
 """
@@ -28,12 +29,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torchvision
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
+from resattn import figures
 from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.training.history import read_history
@@ -45,6 +49,7 @@ OURS = "resattn"
 MOMENTUM, WEIGHT_DECAY, LARGEST_RATE = 0.9, 5e-4, 0.2
 WORKERS = 2
 WARMUP, TIMED_STEPS = 3, 10
+VALIDATIONS = 4
 # So that measuring the speed does not outlast a budget of seconds.
 SHORT_OPTIONS = ("--batch-size", "64", "--start-scale", "1", "--validations", "1")
 
@@ -75,7 +80,7 @@ def endless(loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
         yield from loader
 
 
-def train_peer(cell: dict[str, Any]) -> dict[str, float]:
+def train_peer(cell: dict[str, Any]) -> dict[str, Any]:
     """Train a peer for the time given, in this process, and measure it on the validation split."""
     torch.manual_seed(cell["seed"])
     loader = partial(
@@ -89,17 +94,19 @@ def train_peer(cell: dict[str, Any]) -> dict[str, float]:
         network.parameters(), lr=LARGEST_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LARGEST_RATE, total_steps=steps)
-    started = time.perf_counter()
-    for _ in range(steps):
-        train_step(network, optimizer, *next(batches))
-        schedule.step()
-    seconds = time.perf_counter() - started
-    return {
-        **accuracy(network, loader(split="val")),
-        "train_seconds": seconds,
-        "steps": steps,
-        "images": steps * cell["batch_size"],
-    }
+    seconds, done, curve, reached = 0.0, 0, [], {}
+    for part in range(1, VALIDATIONS + 1):
+        started = time.perf_counter()
+        for _ in range(steps * part // VALIDATIONS - done):
+            train_step(network, optimizer, *next(batches))
+            schedule.step()
+        seconds += time.perf_counter() - started
+        done = steps * part // VALIDATIONS
+        reached = accuracy(network, loader(split="val"))
+        network.train()
+        curve.append([seconds, reached["top1"]])
+    images = steps * cell["batch_size"]
+    return {**reached, "train_seconds": seconds, "steps": steps, "images": images, "curve": curve}
 
 
 def seconds_a_step(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
@@ -134,7 +141,7 @@ def accuracy(network: nn.Module, loader: Any) -> dict[str, float]:
     return {"top1": hits[0].item() / seen, "top5": hits.sum().item() / seen}
 
 
-def train_ours(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
+def train_ours(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
     """Run the real command, or let it go on with a run that was killed; what its folder says."""
     run = RunFolder(folder / f"seed{seed}")
     command = [sys.executable, "-m", "resattn", "train", "--run-dir", str(run.path)]
@@ -147,19 +154,22 @@ def train_ours(options: argparse.Namespace, seed: int, folder: Path) -> dict[str
     if not run.results_file.exists():
         subprocess.run(command, check=True)
     results = json.loads(run.results_file.read_text())
-    last = {column: values[-1] for column, values in read_history(run.metrics_file).items()}
+    rows = read_history(run.metrics_file)
+    last = {column: values[-1] for column, values in rows.items()}
+    validated = np.flatnonzero(~np.isnan(rows["val_top1"]))
     return {
         "top1": results["top1"],
         "top5": results["top5"],
         "train_seconds": last["seconds"],
         "steps": int(last["step"]),
         "images": int(last["images"]),
+        "curve": [[float(rows["seconds"][row]), float(rows["val_top1"][row])] for row in validated],
     }
 
 
 def contestant(
     options: argparse.Namespace, name: str, seed: int, folder: Path
-) -> Callable[[], dict[str, float]]:
+) -> Callable[[], dict[str, Any]]:
     """What trains and measures one contestant with one seed; our runs lie in `folder`."""
     if name == OURS:
         return partial(train_ours, options, seed, folder)
@@ -197,8 +207,8 @@ def measure(options: argparse.Namespace, record: dict[str, Any]) -> None:
         for name in (OURS, *options.peers):
             if not any(entry["name"] == name and entry["seed"] == seed for entry in done):
                 measuring.say(f"{name}, seed {seed}: {options.minutes:g} minutes")
-                figures = contestant(options, name, seed, folder)()
-                done.append({"name": name, "seed": seed, "commit": record["machine"]["commit"], **figures})
+                reached = contestant(options, name, seed, folder)()
+                done.append({"name": name, "seed": seed, "commit": record["machine"]["commit"], **reached})
                 measuring.write_json(options.json, record)
 
 
@@ -226,6 +236,22 @@ def shown(done: list[dict[str, Any]]) -> str:
             ]
         )
     return measuring.table(columns, rows)
+
+
+def drawn(done: list[dict[str, Any]], options: argparse.Namespace, found: dict[str, Any]) -> Figure:
+    """Accuracy against minutes of training, a curve for each contestant with a band over its seeds."""
+    curves: dict[str, list[Any]] = {}
+    for entry in done:
+        seconds, top1 = np.array(entry.get("curve", []), dtype=np.float64).reshape(-1, 2).T
+        curves.setdefault(entry["name"], []).append((seconds / 60, 100 * top1))
+    seeds = len({entry["seed"] for entry in done})
+    return figures.curves_by_arm(
+        curves,
+        horizontal="minutes of training",
+        vertical="top-1 on the validation split (%)",
+        title=f"{options.data}: what the same minutes give",
+        subtitle=f"{found['cores']} cores of {found['cpu']}, {seeds} seed{'s' if seeds > 1 else ''}, single view",
+    )
 
 
 def options_of(argv: list[str] | None) -> argparse.Namespace:
@@ -257,7 +283,9 @@ def main(argv: list[str] | None = None) -> None:
     record = measuring.record(options, __doc__, found, {})
     record["results"] = results_so_far(options, record["settings"])
     measure(options, record)
-    measuring.finish(options, __doc__, found, record["results"], shown(record["results"]["finished"]))
+    done = record["results"]["finished"]
+    figures.save(drawn(done, options, found), options.json.with_suffix(".png"))
+    measuring.finish(options, __doc__, found, record["results"], shown(done))
 
 
 if __name__ == "__main__":

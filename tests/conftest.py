@@ -1,12 +1,17 @@
-"""Fixtures every test may use: a home of its own, and the real archive where this checkout has one."""
+"""Fixtures every test may use: a home of its own, the real archive where this checkout has one, and fuzzing's count.
+
+Few cases of fuzzing run in the suite; `make fuzz` gives each test thousands, and counts them at the end.
+"""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 # As the `resattn` command does, before torch is loaded: tests share the machine too.
@@ -92,3 +97,35 @@ def trained_dots(trained_dots_once: TrainedDots, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RESATTN_HOME", str(trained_dots_once.home))
     monkeypatch.setattr(pretrained, "FOLDER", trained_dots_once.release)
     return trained_dots_once
+
+
+CASES: pytest.StashKey[Counter[str]] = pytest.StashKey()
+
+settings.register_profile(
+    "fuzzing",
+    max_examples=int(os.environ.get("RESATTN_FUZZ_CASES", "100")),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture
+def ended(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Call it with how a case ended, so that the summary can say it."""
+    counts = request.config.stash.setdefault(CASES, Counter())
+    name = request.node.originalname
+
+    def note(how: str) -> None:
+        counts[f"{name}: {how}"] += 1
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The number of cases by test and end."""
+    counts = config.stash.get(CASES, Counter[str]())
+    if counts:
+        terminalreporter.section(f"fuzzing: {counts.total():,} cases")
+        for name, count in sorted(counts.items()):
+            terminalreporter.write_line(f"{count:>8,}  {name}")

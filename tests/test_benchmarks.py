@@ -226,6 +226,8 @@ def test_accuracy_at_equal_time_goes_on_where_it_was_killed(
     ]
     assert finished[0]["commit"] == "earlier" != finished[2]["commit"]
     assert all(0 <= one["top1"] <= one["top5"] <= 1 and one["train_seconds"] > 0 for one in finished)
+    assert [len(one.get("curve", [])) for one in finished] == [0, 4, 1, 4]
+    assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "timm-resnet18" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="another benchmark's results"):
         accuracy_script.main([*arguments, "--peer-batch-size", "8"])

@@ -34,6 +34,15 @@ def test_images_are_normalised_inside_and_the_state_dict_does_not_know() -> None
     assert network.to(torch.float64).mean.dtype == torch.float64
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_memory_format_of_images_changes_no_bit_of_their_normalisation(channels: int) -> None:
+    network = create_model("resattn_mini", in_chans=channels)
+    images = torch.rand(2, channels, 6, 5)
+    last = network.normalize(images.to(memory_format=torch.channels_last))
+    assert torch.equal(last, network.normalize(images))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_masks_are_named_after_their_place() -> None:
     images = torch.rand(2, 3, 4, 4)
     network = by_hand()

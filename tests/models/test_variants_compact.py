@@ -34,3 +34,28 @@ def test_each_unit_fits_the_frame_at_a_like_cost(unit: str, count: int, macs: in
 def test_a_unit_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match="unit must be one of .*'resnext'.*, not 'wide'"):
         create_model("resattn_mini", unit="wide")
+
+
+def test_half_of_the_small_widths_is_the_mini_network() -> None:
+    halved = create_model("resattn_small", width_scale=0.5)
+    shapes = {name: weight.shape for name, weight in halved.state_dict().items()}
+    mini = create_model("resattn_mini")
+    assert shapes == {name: weight.shape for name, weight in mini.state_dict().items()}
+
+
+def test_each_further_trunk_unit_is_two_convolutions_and_two_norms_a_stage() -> None:
+    one, three = (create_model("resattn_mini_plain", trunk_units=units) for units in (1, 3))
+    unit = sum(2 * 9 * width**2 + 2 * 2 * width for width in (64, 128, 256))
+    assert parameters(three) - parameters(one) == 2 * unit
+    assert {name for name in one.state_dict() if "trunk" not in name} == {
+        name for name in three.state_dict() if "trunk" not in name
+    }
+
+
+def test_units_behind_the_stem_keep_its_resolution_and_channels() -> None:
+    network = create_model("resattn_mini", stem_units=2, num_classes=7)
+    assert network.stem(torch.rand(1, 3, 64, 48)).shape == (1, 32, 32, 24)
+    logits, masks = network.forward_with_masks(torch.rand(2, 3, 64, 48))
+    assert [mask.shape[2:] for mask in masks.values()] == [(16, 12), (8, 6)]
+    logits.square().sum().backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []

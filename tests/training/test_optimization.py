@@ -28,6 +28,14 @@ def test_muon_leaves_the_first_convolution_and_the_classifier_to_adamw() -> None
     assert rates[id(network.stages[1][0].trunk.conv1.weight)] == 0.02
 
 
+def test_muon_takes_the_convolutions_of_units_behind_the_first_one() -> None:
+    network = create_model("resattn_mini", num_classes=7, stem_units=1)
+    groups = {group["name"]: group["params"] for group in parameter_groups(network, Optimization())}
+    hidden = {id(parameter) for parameter in groups["hidden"]}
+    assert id(network.stem[1].conv1.weight) in hidden
+    assert id(network.stem[0].weight) not in hidden
+
+
 def test_a_muon_step_moves_a_convolution_by_an_orthogonal_matrix() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from resattn.data.augmentation import Augmentation
+from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.training.checkpoints import checkpoint_files
 from resattn.training.history import read_rows
@@ -108,8 +110,18 @@ def test_a_signal_saves_and_says_how_to_go_on(dots: str, tmp_path: Path, signum:
     assert_same_end(whole, stopped)
 
 
+def cut_short(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def one_bit_flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut_short, one_bit_flipped])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    dots: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dots: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
 ) -> None:
     recipe = recipe_of(dots)
     whole, damaged = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "damaged")
@@ -118,12 +130,53 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     damaged.weights_file.unlink()
     damaged.results_file.unlink()
     newest, before = checkpoint_files(damaged.checkpoints)
-    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    newest.write_bytes(damage(newest.read_bytes()))
     resume(damaged)
     told = capsys.readouterr().err
     assert f"checkpoint {newest} is damaged" in told
     assert f"resuming from {before}" in told
     assert_same_end(whole, damaged)
+
+
+def test_a_second_process_is_refused_while_one_trains(dots: str, tmp_path: Path) -> None:
+    recipe = recipe_of(dots, steps=5000)
+    folder = RunFolder(tmp_path / "run")
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(recipe.to_yaml())
+    command = [sys.executable, "-m", "resattn", "train", "--recipe", str(recipe_file)]
+    first = subprocess.Popen(
+        [*command, "--run-dir", str(folder.path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not read_rows(folder.metrics_file) and first.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        rows = read_rows(folder.metrics_file)
+        assert rows
+        with pytest.raises(ResattnError, match="another process is training in"):
+            resume(folder)
+        assert read_rows(folder.metrics_file)[: len(rows)] == rows
+    finally:
+        first.kill()
+        first.wait()
+    with folder.exclusively():  # the system let go of the killed process's lock
+        pass
+
+
+def test_data_that_changed_under_a_run_are_refused(dots: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    train(recipe_of(dots), folder)
+    folder.results_file.unlink()
+    images = Path(str(open_split(dots, "train").images.filename))
+    whole = images.read_bytes()
+    images.write_bytes(one_bit_flipped(whole))
+    try:
+        with pytest.raises(ResattnError, match="has changed since it was written") as caught:
+            resume(folder)
+        assert "prepare it again" in caught.value.mend
+    finally:
+        images.write_bytes(whole)
+    resume(folder)
 
 
 def test_what_cannot_be_resumed_is_said(dots: str, tmp_path: Path) -> None:

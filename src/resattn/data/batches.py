@@ -185,4 +185,4 @@ def to_float(images: np.ndarray, size: int | None = None) -> Tensor:
     batch = torch.from_numpy(images).permute(0, 3, 1, 2)
     if size is not None and size != batch.shape[-1]:
         batch = functional.interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
-    return batch.float().div_(255)
+    return batch / 255

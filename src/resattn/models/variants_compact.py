@@ -59,11 +59,12 @@ def compact_network(
 ) -> ResidualAttentionNetwork:
     """The frame of the family.
 
-    `widths` are the stages' channels, times `width_scale`, and `stem_width` the stem's, behind whose convolution come
-    `stem_units` units of twice as many; `trunk_units` are the units of each stage's trunk. `attention` is the kind of mask, and
-    `masked_stages` says which stages (from 1) have one, `mask_width` and `mask_depth` the compact masks'
-    channels and scales. `learning` "none" leaves all masks out. Another `unit` has four times the channels,
-    which costs about as many multiply-accumulates. Raises ValueError for a stage or unit that is not there.
+    `widths` are the stages' channels, times `width_scale`, and `stem_width` the stem's, behind whose convolution
+    come `stem_units` units of as many channels, at 32x32; `trunk_units` are the units of each stage's trunk.
+    `attention` is the kind of mask, and `masked_stages` says which stages (from 1) have one, `mask_width` and
+    `mask_depth` the compact masks' channels and scales. `learning` "none" leaves all masks out. Another `unit`
+    has four times the channels, which costs about as many multiply-accumulates. Raises ValueError for a stage or
+    unit that is not there.
     """
     if unit not in UNITS:
         raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
@@ -76,8 +77,7 @@ def compact_network(
     stem = _strided_stem(in_chans, stem_width, activated=units[0].activates_output)
     before = stem_width
     for _ in range(stem_units):
-        stem.append(units[0](before, 2 * stem_width, 1))
-        before = 2 * stem_width
+        stem.append(units[0](stem_width, stem_width, 1))
     stages = []
     for i, (width, residual_unit) in enumerate(zip(widths, units, strict=True), start=1):
         mask: nn.Module | None = None

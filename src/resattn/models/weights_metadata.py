@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ REQUIRED_FIELDS = (
     "label_descriptions",
     "data",
 )
+# Before a network is built to compare with: a file must not make that take forever.
+LARGEST_OPTION = 4096
 # What a file may not hand to timm.create_model: some of these read other files, pickles among them.
 RESERVED_OPTIONS = inspect.signature(timm.create_model).parameters.keys() | {
     "name",
@@ -108,9 +110,21 @@ def _wrong_type(document: Mapping[str, Any]) -> str:
         return f"input_size should be three positive numbers (channels, height, width), not {size!r:.60}"
     if not _all_are(str, document["label_names"]):
         return f"label_names should be a list of strings, not {document['label_names']!r:.60}"
+    if any(abs(number) > LARGEST_OPTION for number in _numbers(document["options"])):
+        return f"the model's options hold a number beyond {LARGEST_OPTION}, which no network is built with"
     if forbidden := sorted(document["options"].keys() & RESERVED_OPTIONS):
         return f"the model's options may not contain {', '.join(forbidden)}"
     return ""
+
+
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, Mapping):
+        yield from _numbers(list(value.values()))
 
 
 def _wrong_labels(document: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there, and the newest one that can be read."""
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,26 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from resattn.errors import ResattnError
-from resattn.files import whole_file
+from resattn.files import whole_file, whole_text_file
 
 KEPT = 2
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the final name, flushes to the disk, then renames."""
+    """Writes beside the final name, flushes to the disk, then renames; a checksum lies there first."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`; ResattnError, and nothing left behind, where the disk refuses."""
-        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+        with whole_file(Path(path)) as temporary:
             try:
-                torch.save(checkpoint, file)
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
             except RuntimeError as error:  # how torch tells of a disk that is full
                 raise ResattnError(
                     f"cannot write checkpoint {path}: {error}", "make room there, then resume"
                 ) from error
+            with whole_text_file(checksum_file(Path(path))) as checksum:
+                checksum.write(_sha256(temporary) + "\n")
 
 
 class Checkpoints(pl.Callback):
@@ -59,6 +63,7 @@ class Checkpoints(pl.Callback):
         trainer.save_checkpoint(target)
         for old in checkpoint_files(self.folder)[KEPT:]:
             old.unlink(missing_ok=True)
+            checksum_file(old).unlink(missing_ok=True)
         self.saved_at = time.monotonic()
         self.newest = target
         return target
@@ -75,19 +80,43 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"), reverse=True)
 
 
-def newest_readable(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that can be read, and a note for each newer one that cannot.
+def checksum_file(checkpoint: Path) -> Path:
+    """Where the SHA-256 of a checkpoint lies."""
+    return checkpoint.with_suffix(".sha256")
 
-    Partial files of a killed run are removed. Checkpoints are read without unpickling anything but tensors.
+
+def newest_readable(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is what was written, and a note for each newer one that is not.
+
+    Partial files of a killed run are removed, and checksums whose checkpoint never came. Checkpoints are read without
+    unpickling anything but tensors.
     """
     for partial in folder.glob(".*.partial"):
         partial.unlink()
-    notes = []
+    for orphan in folder.glob("step-*.sha256"):
+        if not orphan.with_suffix(".ckpt").exists():
+            orphan.unlink()
+    notes: list[str] = []
     for path in checkpoint_files(folder):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            notes.append(f"checkpoint {path} is damaged ({type(error).__name__}); using the one before it")
-        else:
+        damage = _damage(path)
+        if damage is None:
             return path, notes
+        notes.append(f"checkpoint {path} is damaged ({damage}); using the one before it")
     return None, notes
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint; None where it is whole."""
+    try:
+        written = checksum_file(path).read_text(encoding="ascii").strip()
+        if _sha256(path) != written:
+            return "its checksum is another"
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        return type(error).__name__
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,6 @@ from resattn.hardware import Precision
 from resattn.training.muon import Muon
 from resattn.training.recipe import Optimization
 
-
 FIRST_CONVOLUTION = ("stem.weight", "stem.0.weight")
 
 

@@ -17,6 +17,7 @@ from resattn.data.augmentation import Augmentation
 from resattn.errors import ResattnError
 
 SHIPPED = Path(__file__).parent / "recipes"
+LARGEST_FILE = 2**20
 OptionValue = float | int | str | bool | list[int]
 Fields = typing.TypeVar("Fields")
 # Three ways to say how long a run is; where one of them is chosen, the others have no say.
@@ -154,13 +155,31 @@ def find_recipe(name: str) -> Path:
     raise ResattnError(f"there is no recipe {name}", f"name a YAML file, or one of: {', '.join(shipped)}")
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML's own values without aliases, with which a few lines could stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", mark)
+        return super().compose_node(parent, index)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The fields a recipe file sets, unchecked; ResattnError where it is no YAML mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE:
+            raise ResattnError(
+                f"recipe {path} is larger than {LARGEST_FILE // 1024:,} KiB",
+                "name a recipe, which is a short text",
+            )
+        # The reader may raise more than YAMLError: ValueError for dates and numbers that are none, and for bytes.
+        content = yaml.load(text.decode("utf-8"), Loader=_PlainLoader)
     except OSError as error:
         raise ResattnError(f"recipe {path} cannot be read: {error.strerror}", "check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise ResattnError(
             f"recipe {path} is no valid YAML: {error}", "mend the file, or start from a run's recipe.yaml"
         ) from error

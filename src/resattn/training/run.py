@@ -17,7 +17,7 @@ from resattn import figures
 from resattn.data.batches import EvaluationBatches, TrainingBatches
 from resattn.data.held_out import HELD_OUT, KEPT
 from resattn.data.label_noise import with_label_noise
-from resattn.data.packed import PackedSplit, open_split
+from resattn.data.packed import PackedSplit, open_split, verify
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
 from resattn.evaluation.examples import examples_sheet
@@ -101,15 +101,16 @@ def train(
 ) -> ClassificationResult:
     """Train by `recipe` in a new run folder, evaluate the averaged weights on the validation split, draw figures.
 
-    Raises ResattnError for a folder that holds a run, data or a model that is not there, and a loss that is not
-    finite; TrainingStopped after Ctrl-C or SIGTERM, and RunEnded after a word of one of `listeners`, with a
-    checkpoint saved.
+    Raises ResattnError for a folder that holds a run or that another process trains in, data or a model that is not
+    there, and a loss that is not finite; TrainingStopped after Ctrl-C or SIGTERM, and RunEnded after a word of one of
+    `listeners`, with a checkpoint saved.
     """
     folder.require_free()
     recipe, weights = starting_point(with_packed_folder(recipe))
     job = replace(_resolve(recipe, folder, weights), listeners=listeners, series=series)
-    folder.start(job.recipe, job.execution, data_sha256=job.train.source_sha256, weights=weights)
-    return _carry_out(job, checkpoint_seconds)
+    with folder.exclusively():
+        folder.start(job.recipe, job.execution, data_sha256=job.train.source_sha256, weights=weights)
+        return _carry_out(job, checkpoint_seconds)
 
 
 def resume(
@@ -121,7 +122,8 @@ def resume(
 ) -> ClassificationResult:
     """Go on with a run that was stopped or killed; it ends in the same weights as if it had not been.
 
-    Raises ResattnError where there is no run or it is finished, and else what `train` raises.
+    Raises ResattnError where there is no run or it is finished, for data that is not what it was, and else what `train`
+    raises.
     """
     recipe = folder.recipe()
     if folder.results_file.exists():
@@ -129,7 +131,9 @@ def resume(
     job = _resolve(recipe, folder, folder.start_file if recipe.start_from else None)
     job = replace(job, listeners=listeners, series=series)
     folder.require_same_data(recipe.data, job.train.source_sha256)
-    return _carry_out(job, checkpoint_seconds)
+    verify(recipe.data)
+    with folder.exclusively():
+        return _carry_out(job, checkpoint_seconds)
 
 
 def resolved_steps(recipe: Recipe) -> int:

@@ -6,11 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from resattn.data.locking import locked
 from resattn.errors import ResattnError
 from resattn.files import whole_file, whole_text_file
 from resattn.hardware import Execution
@@ -72,6 +75,17 @@ class RunFolder:
                 f"{self.path} holds a run already",
                 f"go on with `{self.resume_command}`, or choose another --run-dir",
             )
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; ResattnError where one does already."""
+        with locked(self.checkpoints, when_busy="leave") as free:
+            if not free:
+                raise ResattnError(
+                    f"another process is training in {self.path}",
+                    "wait until it is done or stop it, or choose another --run-dir",
+                )
+            yield
 
     def start(
         self, recipe: Recipe, execution: Execution, *, data_sha256: str = "", weights: Path | None = None
