@@ -112,12 +112,18 @@ def test_a_drawing_its_stages_and_the_opacity(live, open_page) -> None:
     assert first.locator(".name").inner_text().startswith("Thing n0")
     assert first.locator(".share").inner_text().endswith(" %")
     assert page.locator("#status").inner_text().startswith("Most likely thing n0")
-    assert page.get_by_role("radio").count() == 3
-    assert page.get_by_role("radio", name="Stage 2").is_checked()
-    seen, opacity, second_stage = overlay(page)
+    assert page.get_by_role("radio").count() == 4
+    assert page.get_by_role("radio", name="Where it looked").is_checked()
+    seen, opacity, combined = overlay(page)
     assert (seen, opacity) == (True, "0.5")
+    assert page.get_by_text("How much the answer depends on the masks").is_visible()
+    page.get_by_text("Stage 2").click()
+    second_stage = overlay(page)[2]
+    assert second_stage != combined
+    assert page.get_by_text("mean over channels").is_visible()
+    assert not page.get_by_text("How much the answer depends on the masks").is_visible()
     page.get_by_text("Stage 1").click()
-    assert overlay(page)[2] != second_stage
+    assert overlay(page)[2] not in (combined, second_stage)
     slider = page.get_by_role("slider", name="Opacity")
     slider.fill("85")
     assert overlay(page)[1] == "0.85"

@@ -21,11 +21,12 @@ from schemathesis.specs.openapi.checks import (
 
 import resattn
 from resattn.errors import ResattnError
+from resattn.evaluation.saliency import combined_saliency, look, running_with_gradients
 from resattn.hardware import reference_execution
 from resattn.serving.export import export
 from resattn.serving.exported_model import ExportedModel
 from resattn.serving.predictor import Predictor
-from resattn.serving.runtime import NetworkRuntime, open_runtime
+from resattn.serving.runtime import COMBINED, NetworkRuntime, open_runtime
 from resattn.serving.sample_drawings import draw_samples
 from resattn.serving.web_page import ASSETS, FOLDER
 
@@ -90,7 +91,10 @@ def test_answers_are_the_predictors(real, network, tmp_path: Path) -> None:
         assert answer["labels"] == list(expected.labels)
         assert answer["descriptions"] == list(expected.descriptions)
         assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
-        assert list(answer["masks"]) == list(expected.masks)
+        assert list(answer["masks"]) == [*expected.masks, COMBINED]
+        combined = answer["masks"][COMBINED]
+        assert (combined["width"], combined["height"]) == (SIDE, SIDE)
+        assert 0 <= combined["low"] < combined["high"] <= 1
         for name, mask in expected.masks.items():
             sent = answer["masks"][name]
             assert (sent["low"], sent["high"]) == pytest.approx((mask.min(), mask.max()), abs=1e-4)
@@ -266,13 +270,34 @@ def test_runtimes_agree(network, tmp_path: Path) -> None:
     exported, ours = open_runtime(tmp_path / "mini.onnx"), NetworkRuntime(network)
     assert isinstance(exported, ExportedModel)
     images = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    for name in ("model", "data", "labels", "descriptions", "input_size", "mask_names"):
+    for name in ("model", "data", "labels", "descriptions", "input_size"):
         assert getattr(exported, name) == getattr(ours, name)
+    assert ours.mask_names == (*exported.mask_names, COMBINED)
     assert np.allclose(exported(images), ours(images), atol=1e-3)
     logits, masks = ours.with_masks(images)
     assert np.allclose(logits, ours(images), atol=1e-4)
     for name, mask in exported.with_masks(images)[1].items():
         assert np.allclose(mask, masks[name], atol=1e-4)
+
+
+def test_the_combined_map_is_the_one_that_is_measured_against_boxes(network) -> None:
+    runtime = NetworkRuntime(network, execution=reference_execution("cpu"))
+    images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    combined = runtime.with_masks(images)[1][COMBINED]
+    with running_with_gradients(network, reference_execution("cpu")):
+        given = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+        seen = look(network, given)
+        mirrored = look(network, given.flip(3), seen.predicted)
+    expected = combined_saliency(seen, mirrored, (SIDE, SIDE))
+    assert np.allclose(combined[:, 0], expected.numpy(), atol=1e-4)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("control", ["resattn_mini_plain", "resattn_mini_se"])
+def test_without_masks_over_places_nothing_is_combined(control: str) -> None:
+    network = resattn.create_model(control, num_classes=2)
+    network.pretrained_cfg |= {"input_size": (3, SIDE, SIDE)}
+    assert COMBINED not in NetworkRuntime(network, execution=reference_execution("cpu")).mask_names
 
 
 def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:

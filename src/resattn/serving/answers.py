@@ -31,7 +31,9 @@ class PredictionBody(BaseModel):
     descriptions: list[str] = Field(description="Their readable names.")
     probabilities: list[float] = Field(description="Fractions of 1, over all classes.")
     masks: dict[str, MaskBody] | None = Field(
-        default=None, description='By "stage{i}.{j}", in the order of the network; only where asked for.'
+        default=None,
+        description='By "stage{i}.{j}", in the order of the network; last "combined", how much the answer depends on '
+        "them, place by place, where torch runs the network. Only where asked for.",
     )
 
 

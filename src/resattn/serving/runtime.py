@@ -11,11 +11,14 @@ from torch import Tensor
 
 from resattn.errors import ResattnError
 from resattn.evaluation.inference import configuration, model_name, network_input
+from resattn.evaluation.saliency import combined_saliency, look, running_with_gradients
 from resattn.hardware import Execution, keep_freed_memory, reference_execution
 from resattn.models.loading import load
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.serving.exported_model import ExportedModel
 
+# Beside the masks: where the answer depends on them. It takes gradients, which an exported file has none of.
+COMBINED = "combined"
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -24,7 +27,8 @@ class Runtime(Protocol):
     """A network ready to run; `NetworkRuntime` and `ExportedModel` are two.
 
     model, data: the names of the network and of what it was trained on. labels: class ids, one a logit. descriptions:
-    their readable names. input_size: channels, height and width in pixels. mask_names: the masks it can give.
+    their readable names. input_size: channels, height and width in pixels. mask_names: the masks it can give, and last
+    `COMBINED` where it can say where the answer depends on them.
     """
 
     @property
@@ -82,10 +86,17 @@ class NetworkRuntime:
             return _on_cpu(self._network(network_input(images, self._execution)))
 
     def with_masks(self, images: Pixels) -> tuple[Floats, dict[str, Floats]]:
-        """Logits and every mask, N x C x H' x W' or N x 1 x H' x W'."""
+        """Logits, every mask, N x C x H' x W' or N x 1 x H' x W', and the combined saliency, N x 1 x H x W."""
+        given = network_input(images, self._execution)
         with torch.inference_mode(), self._execution.autocast():
-            logits, masks = self._network.forward_with_masks(network_input(images, self._execution))
-            return _on_cpu(logits), {name: _on_cpu(mask) for name, mask in masks.items()}
+            logits, masks = self._network.forward_with_masks(given)
+            maps = {name: _on_cpu(mask) for name, mask in masks.items()}
+        with running_with_gradients(self._network, self._execution):
+            seen = look(self._network, given)
+            if seen.masks:
+                mirrored = look(self._network, given.flip(3), seen.predicted)
+                maps[COMBINED] = _on_cpu(combined_saliency(seen, mirrored, self.input_size[1:])[:, None])
+        return _on_cpu(logits), maps
 
 
 def open_runtime(source: str | Path) -> Runtime:

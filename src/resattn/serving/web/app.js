@@ -1,6 +1,6 @@
 // The page: an image in (picked, dropped, pasted, or a drawing that ships), its classes and masks out.
 
-import { decode, paint, readable } from "/assets/masks.js";
+import { COMBINED, decode, paint, readable } from "/assets/masks.js";
 
 const SAMPLES = [
   ["goldfish", "Goldfish"],
@@ -212,6 +212,8 @@ function showStage() {
   paint($("overlay"), stage.image);
   $("scale-low").textContent = stage.mask.low.toFixed(2);
   $("scale-high").textContent = stage.mask.high.toFixed(2);
+  $("scale-mask").hidden = name === COMBINED;
+  $("scale-combined").hidden = name !== COMBINED;
 }
 
 function showOpacity() {

@@ -40,8 +40,12 @@ export function paint(canvas, image) {
   context.putImageData(pixels, 0, 0);
 }
 
+/** Beside the masks: how much the answer depends on them, place by place. */
+export const COMBINED = "combined";
+
 /** "stage2.1" of the names given as people say it: "Stage 2", with the module where a stage has several. */
 export function readable(name, names) {
+  if (name === COMBINED) return "Where it looked";
   const [, stage, module] = /^stage(\d+)\.(\d+)$/.exec(name) ?? [];
   if (!stage) return name;
   const several = names.filter((other) => other.startsWith(`stage${stage}.`)).length > 1;
