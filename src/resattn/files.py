@@ -9,6 +9,14 @@ from typing import TextIO
 from resattn.errors import ResattnError
 
 
+def is_file(path: Path | str) -> bool:
+    """Whether a file lies there; False too for what no file can be called, at which pathlib raises."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes its place at the end, or vanishes.

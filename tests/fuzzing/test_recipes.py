@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from resattn.errors import ResattnError
 from resattn.experiments.comparison import SHIPPED as COMPARISONS
-from resattn.experiments.comparison import read_comparison
-from resattn.training.recipe import SHIPPED, Recipe
+from resattn.experiments.comparison import find_comparison, read_comparison
+from resattn.training.recipe import SHIPPED, Recipe, find_recipe
 
 RECIPES = sorted(SHIPPED.glob("*.yaml"))
 TEXTS = [path.read_text() for path in RECIPES] + [Recipe().to_yaml()]
@@ -110,6 +110,13 @@ def test_a_few_lines_that_stand_for_billions_of_values_are_refused(tmp_path: Pat
     path.write_text("\n".join([*lines, "model: *a11"]))
     with pytest.raises(ResattnError, match="aliases"):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
+@pytest.mark.parametrize("find", [find_recipe, find_comparison])
+def test_what_no_file_can_be_called_is_not_there(find: Any, name: str) -> None:
+    with pytest.raises(ResattnError, match="there is no"):
+        find(name)
 
 
 def test_a_file_that_is_no_recipe_by_its_size_is_not_read(tmp_path: Path) -> None:

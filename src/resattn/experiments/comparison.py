@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from resattn.errors import ResattnError
 from resattn.experiments.search_space import parse_field, replaced
+from resattn.files import is_file
 from resattn.training.own_images import with_packed_folder
 from resattn.training.recipe import RUN_LENGTHS, Recipe, build, find_recipe, parse_duration, read_yaml
 
@@ -73,7 +74,7 @@ class Comparison:
 
 def find_comparison(name: str) -> Path:
     """The file behind a path or behind the name of a shipped comparison; ResattnError where there is neither."""
-    if Path(name).is_file():
+    if is_file(name):
         return Path(name)
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
     if name in shipped:

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from resattn.data.augmentation import Augmentation
 from resattn.errors import ResattnError
+from resattn.files import is_file
 
 SHIPPED = Path(__file__).parent / "recipes"
 LARGEST_FILE = 2**20
@@ -147,7 +148,7 @@ def _whole(value: OptionValue) -> OptionValue:
 
 def find_recipe(name: str) -> Path:
     """The file behind a path or behind the name of a shipped recipe; ResattnError where there is neither."""
-    if Path(name).is_file():
+    if is_file(name):
         return Path(name)
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
     if name in shipped:
