@@ -11,6 +11,7 @@ from resattn.hardware import Precision
 from resattn.training.muon import Muon
 from resattn.training.recipe import Optimization
 
+# It reads pixels and has few rows: Muon's reference code leaves it to AdamW. Further units of a stem are Muon's.
 FIRST_CONVOLUTION = ("stem.weight", "stem.0.weight")
 
 
