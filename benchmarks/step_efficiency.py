@@ -33,9 +33,9 @@ from resattn.data.packed import open_split
 from resattn.hardware import choose_execution, keep_freed_memory
 from resattn.models import create_model
 from resattn.models.cost import multiply_accumulates
+from resattn.training.job import training_batches
 from resattn.training.optimization import make_optimizer
 from resattn.training.recipe import Recipe, find_recipe
-from resattn.training.run import training_batches
 from resattn.training.task import training_loss
 
 PARTS = ("batch", "forward", "backward", "optimizer", "average")

@@ -3,13 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from resattn.errors import ResattnError
-from resattn.tables import console, print_preparation, print_scores, print_variants
+from resattn.tables import console, print_offline, print_preparation, print_scores, print_variants
 from resattn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from resattn.training.run_folder import RunFolder
 
 SkipBad = Annotated[bool, Parameter(negative="", help="Leave out images that cannot be read, and list them.")]
 Archive = Annotated[Path | None, Parameter(help="The official archive, where you have it already.")]
@@ -81,8 +84,12 @@ def train(
     recipe_file: Annotated[str | None, Parameter(name="--recipe")] = None,
     run_dir: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    devices: int = 1,
+    nodes: int = 1,
+    head: str | None = None,
+    restarts: int = 0,
 ) -> None:
-    """Train a network, or go on with a run that was stopped.
+    """Train a network, or go on with a run that was stopped; on one device or on many.
 
     Parameters
     ----------
@@ -93,10 +100,18 @@ def train(
         The run's folder; runs/DATA-MODEL-N where left out.
     resume
         Go on with the run in --run-dir, or with the newest unfinished one under runs/.
+    devices
+        Processes on this machine, each with a GPU of its own or its share of the cores. They divide every batch.
+    nodes
+        Machines that train together; give the same command, with the same --run-dir on a shared disk, on each.
+    head
+        Where the machines meet: the first one's HOST or HOST:PORT.
+    restarts
+        How often a run goes on by itself after one of its processes died.
     """
     from resattn.training import run as running
-    from resattn.training.own_images import with_packed_folder
-    from resattn.training.run_folder import RunFolder, latest_unfinished, new_run_folder
+    from resattn.training.launching import launch
+    from resattn.training.processes import this_process
     from resattn.training.stopping import TrainingStopped
 
     if recipe.start_from and not recipe_file:
@@ -106,20 +121,44 @@ def train(
             "--resume goes on with the recipe in the run folder, and takes no options of a recipe",
             "leave them out, or start a new run without --resume",
         )
-    if resume:
-        folder = RunFolder(run_dir) if run_dir else latest_unfinished()
-    else:
-        recipe = recipe if run_dir else with_packed_folder(recipe)  # which names the folder
-        folder = RunFolder(run_dir) if run_dir else new_run_folder(recipe)
+    processes = this_process()
+    recipe, folder = _run_folder(
+        recipe, run_dir, resume=resume, several=max(processes.world, devices * nodes) > 1
+    )
+    if processes.world == 1 and devices * nodes > 1:
+        launch(sys.argv[1:], devices=devices, nodes=nodes, head=head, restarts=restarts)
     try:
-        result = running.resume(folder) if resume else running.train(recipe, folder)
+        if resume:
+            result = running.resume(folder, processes=processes)
+        else:
+            result = running.train_or_go_on(recipe, folder, processes)
     except TrainingStopped as stopped:
-        print(f"stopped by {stopped}; go on with: {folder.resume_command}", file=sys.stderr)
+        if processes.first:
+            print(f"stopped by {stopped}; go on with: {folder.resume_command}", file=sys.stderr)
         sys.exit(stopped.exit_status)
+    if not processes.first:
+        return
     print_scores(result)
     console.print(
         f"\nThe run lies in [bold]{folder.path}[/bold]: weights, results, learning curves, confusion."
     )
+
+
+def _run_folder(
+    recipe: Recipe, run_dir: Path | None, *, resume: bool, several: bool
+) -> "tuple[Recipe, RunFolder]":
+    """Where the run lies or is to lie, and the recipe with its data packed where the folder is named after them."""
+    from resattn.training.own_images import with_packed_folder
+    from resattn.training.run_folder import RunFolder, latest_unfinished, new_run_folder
+
+    if run_dir:
+        return recipe, RunFolder(run_dir)
+    if several:
+        raise ResattnError("several processes need one folder for their run", "name it: --run-dir DIR")
+    if resume:
+        return recipe, latest_unfinished()
+    recipe = with_packed_folder(recipe)
+    return recipe, new_run_folder(recipe)
 
 
 def predict(
@@ -127,6 +166,7 @@ def predict(
     /,
     *,
     model: str | None = None,
+    out: Path | None = None,
     top: int = 5,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -139,15 +179,23 @@ def predict(
     ----------
     model
         A run folder, a .safetensors file, or the name of a model with weights. Every path is then an image.
+    out
+        Write one JSON object a line to this file, images that cannot be read among them. Paths may then also be .tar
+        archives and .parquet tables, or folders with such; the same command goes on where it was stopped.
     top
         How many classes to name.
     json_output
         Print one JSON object a line, one line an image.
     """
+    from resattn.data.image_streams import iter_image_files
     from resattn.models.loading import load, network_and_images
-    from resattn.serving.predictor import Predictor, iter_image_files
+    from resattn.serving.offline import predict_to_file
+    from resattn.serving.predictor import Predictor
 
     source, images = network_and_images(paths, model=model)
+    if out is not None:
+        print_offline(predict_to_file(source, images, out, top=top), out)
+        return
     files = iter_image_files(images)
     predictor = Predictor(load(source))
     for prediction in predictor.stream(files, top=top):

@@ -52,9 +52,10 @@ def explain(
     json_output
         Print one JSON object a line, one line an image.
     """
+    from resattn.data.image_streams import iter_image_files
     from resattn.models.loading import load, network_and_images
     from resattn.progress import track
-    from resattn.serving.predictor import Predictor, iter_image_files
+    from resattn.serving.predictor import Predictor
 
     if top < 1:
         raise ResattnError(f"top is {top}", "ask for 1 class or more")

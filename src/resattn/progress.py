@@ -14,8 +14,8 @@ PLAIN_LINE_SECONDS = 10.0
 
 
 @contextmanager
-def bar(*, total: int, description: str, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """Show progress towards `total` on standard error; yields `advance(n)`.
+def bar(*, total: int | None, description: str, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error, towards `total` where that is known; yields `advance(n)`.
 
     On a terminal it is one bar with rate and time left that disappears at the end; elsewhere (a log file, CI) a line
     every ten seconds, and none at all for work shorter than that.
@@ -28,7 +28,7 @@ def bar(*, total: int, description: str, unit: str = "images") -> Iterator[Calla
 
 
 @contextmanager
-def _rich_bar(total: int, description: str, unit: str) -> Iterator[Callable[[int], None]]:
+def _rich_bar(total: int | None, description: str, unit: str) -> Iterator[Callable[[int], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,7 +48,7 @@ def _rich_bar(total: int, description: str, unit: str) -> Iterator[Callable[[int
         yield advance
 
 
-def _plain_lines(total: int, description: str, unit: str) -> Callable[[int], None]:
+def _plain_lines(total: int | None, description: str, unit: str) -> Callable[[int], None]:
     started = last = time.monotonic()
     done = 0
 
@@ -59,8 +59,12 @@ def _plain_lines(total: int, description: str, unit: str) -> Callable[[int], Non
         if now - last >= PLAIN_LINE_SECONDS:
             last = now
             rate = done / (now - started)
-            left = (total - done) / max(rate, 1e-6)
-            line = f"{description}: {done:,} of {total:,} {unit}, {rate:,.0f} {unit}/s, {left:,.0f} s left"
+            line = f"{description}: {done:,} {unit}, {rate:,.0f} {unit}/s"
+            if total is not None:
+                left = (total - done) / max(rate, 1e-6)
+                line = (
+                    f"{description}: {done:,} of {total:,} {unit}, {rate:,.0f} {unit}/s, {left:,.0f} s left"
+                )
             print(line, file=sys.stderr, flush=True)
 
     return advance

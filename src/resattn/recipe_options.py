@@ -4,7 +4,8 @@ from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
 from resattn.training.fine_tuning import PRETRAINED, RECIPE_NAME, source_model
-from resattn.training.recipe import RUN_LENGTHS, Recipe, find_recipe, read_yaml
+from resattn.training.recipe import RUN_LENGTHS, Recipe, find_recipe
+from resattn.training.yaml_fields import read_yaml
 
 
 def fill_from_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

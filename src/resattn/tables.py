@@ -1,6 +1,7 @@
 """What the verbs of the command print for people: results in tables."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from resattn.experiments.comparison_report import ComparisonReport
     from resattn.experiments.study_report import StudyReport
     from resattn.models.catalog import VariantDescription
+    from resattn.serving.offline import OfflineReport
 
 console = Console(highlight=False)
 BEST_TRIALS = 5
@@ -50,6 +52,16 @@ def print_scores(result: "ClassificationResult") -> None:
             view, f"{scores.top1:.2%}", f"{scores.top5:.2%}", f"{scores.loss:.4f}", f"{scores.ece:.2%}"
         )
     console.print(table)
+
+
+def print_offline(report: "OfflineReport", out: Path) -> None:
+    """Print where predictions were written, and of how many images."""
+    told = f"{report.images:,} predicted"
+    if report.unreadable:
+        told += f", {report.unreadable:,} unreadable"
+    if report.before:
+        told += f", {report.before:,} done before"
+    console.print(f"{told}; they lie in [bold]{out}[/bold], one JSON object a line")
 
 
 def print_localization(result: "LocalizationResult") -> None:

@@ -6,8 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from resattn.data.augmentation import Augmentation, crop, erase, flips, gather, mix
-from resattn.data.batches import Batch, EvaluationBatches, TrainingBatches, image_size, to_float
+from resattn.data.augmentation import (
+    Augmentation,
+    crop,
+    crop_windows,
+    erase,
+    erased_rectangles,
+    flips,
+    gather,
+    mix,
+)
+from resattn.data.batches import (
+    Batch,
+    EvaluationBatches,
+    TrainingBatches,
+    image_size,
+    places_of_rank,
+    to_float,
+)
 from resattn.data.image_rows import ImageRows
 
 PLAIN = Augmentation(flip="none", shift=0)
@@ -96,14 +112,24 @@ def test_a_resumed_iteration_gives_the_same_batches() -> None:
     assert all(equal(a, b) for a, b in zip(whole[5:], rest, strict=True))
 
 
-def test_ranks_divide_a_batch_and_lose_nothing() -> None:
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_divide_the_very_batch_that_one_alone_would_have(world: int) -> None:
     split = split_of(20)
-    whole = batches_of(split, augmentation=PLAIN).batch(0).labels.tolist()
-    parts = [
-        batches_of(split, augmentation=PLAIN, rank=rank, world=2).batch(0).labels.tolist() for rank in (0, 1)
-    ]
-    assert sorted(parts[0] + parts[1]) == sorted(whole)
-    assert not set(parts[0]) & set(parts[1])
+    changes: dict[str, Any] = {
+        "augmentation": Augmentation(mixup=0.2, cutmix=1.0, erase=0.5, crop=0.5, flip="random"),
+        "batch_size": 16,
+    }
+    ranks = [batches_of(split, **changes, rank=rank, world=world) for rank in range(world)]
+    for number, whole in enumerate(batches_of(split, **changes)):
+        parts = [one.batch(number) for one in ranks]
+        places = [places_of_rank(16, rank=rank, world=world) for rank in range(world)]
+        assert sorted(np.concatenate(places)) == list(range(16))
+        for part, mine in zip(parts, places, strict=True):
+            assert len(part.images) == 16 // world
+            torch.testing.assert_close(part.images, whole.images[mine], rtol=0, atol=0)
+            assert torch.equal(part.labels, whole.labels[mine])
+            assert torch.equal(part.other_labels, whole.other_labels[mine])
+            assert part.share == whole.share
 
 
 def test_seeds_differ() -> None:
@@ -190,7 +216,7 @@ def test_nothing_is_mixed_where_nothing_was_asked_for() -> None:
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_erasing_touches_none_or_every_image(probability: float) -> None:
     images = torch.zeros(6, 3, 16, 16)
-    erase(images, probability, np.random.default_rng(0))
+    erase(images, erased_rectangles(6, 16, probability, np.random.default_rng(0)))
     touched = [bool(image.any()) for image in images]
     assert touched == [probability == 1.0] * 6
 
@@ -199,7 +225,7 @@ def test_a_crop_is_an_enlarged_part_of_the_image() -> None:
     ramp = (torch.arange(32) + 0.5) / 32
     across = ramp.expand(200, 32, 32)  # column by column from 0 to 1, and row by row in the second channel
     images = torch.stack([across, across.transpose(1, 2), torch.full_like(across, 0.3)], dim=1)
-    cropped = crop(images, 0.5, np.random.default_rng(0))
+    cropped = crop(images, crop_windows(200, 0.5, np.random.default_rng(0)))
     assert cropped.shape == images.shape
     torch.testing.assert_close(cropped[:, 2], images[:, 2])
     wide, high = (

@@ -16,7 +16,7 @@ from resattn.errors import ResattnError
 from resattn.evaluation.inference import network_input
 from resattn.hardware import reference_execution
 from resattn.models.network import ResidualAttentionNetwork
-from resattn.serving.predictor import Predictor, iter_image_files
+from resattn.serving.predictor import Predictor
 
 SIDE = 32
 IDS = ("n01", "n02", "n03", "n04", "n05", "n06")
@@ -273,21 +273,6 @@ def test_broken_weights_are_told() -> None:
         network.get_classifier().bias.fill_(float("nan"))
     with pytest.raises(ResattnError, match="not finite"):
         Predictor(network, size=SIDE).predict(noise(0))
-
-
-def test_image_files_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b.png", "a/2.JPG", "a/1.webp", "c/deep/x.bmp", "notes.txt", ".hidden.png", ".git/y.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in iter_image_files(tmp_path)]
-    assert found == ["b.png", "a/1.webp", "a/2.JPG", "c/deep/x.bmp"]
-    chosen = [tmp_path / "notes.txt", str(tmp_path / "a")]
-    assert [path.name for path in iter_image_files(chosen)] == ["notes.txt", "1.webp", "2.JPG"]
-    with pytest.raises(ResattnError, match="nowhere does not exist"):
-        iter_image_files([tmp_path, tmp_path / "nowhere"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ResattnError, match="empty holds no image files"):
-        list(iter_image_files(tmp_path / "empty"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -24,10 +24,11 @@ from resattn.hardware import choose_execution
 from resattn.models import create_model
 from resattn.training.budget import PROBES, StepKind, measure_budget
 from resattn.training.fine_tuning import starting_network
+from resattn.training.job import training_batches
 from resattn.training.optimization import make_optimizer, make_schedule, parameter_groups, schedule_factor
 from resattn.training.own_images import with_packed_folder
 from resattn.training.recipe import Optimization, Recipe, find_recipe
-from resattn.training.run import resume, train, training_batches
+from resattn.training.run import resume, train
 from resattn.training.run_folder import RunFolder
 from resattn.training.task import training_loss
 

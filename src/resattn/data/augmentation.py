@@ -1,5 +1,6 @@
 """Batched augmentation: what a training image may look like, drawn from a generator the caller seeds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -32,6 +33,15 @@ class Augmentation:
     """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0 switches it off. With MixUp: one or the other."""
     erase: float = 0.0
     """Probability that a rectangle of 5 to 25 % of an image is filled with grey (Zhong et al. 2020)."""
+
+
+class Rectangle(NamedTuple):
+    """Edges in pixels: rows `top` to before `down`, columns `left` to before `right`."""
+
+    top: int
+    left: int
+    down: int
+    right: int
 
 
 class Mixed(NamedTuple):
@@ -104,30 +114,45 @@ def _reflected(positions: np.ndarray, length: int) -> np.ndarray:
     return np.where(positions >= length, 2 * (length - 1) - positions, positions)
 
 
-def crop(images: Tensor, smallest: float, rng: np.random.Generator) -> Tensor:
-    """A random rectangle of each image, enlarged to the image's size: N x 3 x H x W in [0, 1] to the same.
+def crop_windows(count: int, smallest: float, rng: np.random.Generator) -> Tensor:
+    """A random rectangle for each of `count` images, as the places to read: count x 2 x 3, for `crop`.
 
-    Its area is `smallest` to 1 of the image's, its proportions 3/4 to 4/3 of the image's own, as far as it fits; it is
-    read bilinearly.
+    Its area is `smallest` to 1 of the image's, its proportions 3/4 to 4/3 of the image's own, as far as it fits.
     """
-    area = rng.uniform(smallest, 1, len(images))
-    aspect = np.exp(0.5 * rng.uniform(np.log(CROP_ASPECT[0]), np.log(CROP_ASPECT[1]), len(images)))
+    area = rng.uniform(smallest, 1, count)
+    aspect = np.exp(0.5 * rng.uniform(np.log(CROP_ASPECT[0]), np.log(CROP_ASPECT[1]), count))
     sides = np.minimum(np.stack([area**0.5 * aspect, area**0.5 / aspect], axis=1), 1)  # right, down
     centers = rng.uniform(-1, 1, sides.shape) * (1 - sides)
-    places = np.zeros((len(images), 2, 3), dtype=np.float32)
-    places[:, (0, 1), (0, 1)] = sides
-    places[:, :, 2] = centers
-    grid = functional.affine_grid(torch.from_numpy(places), list(images.shape), align_corners=False)
+    windows = np.zeros((count, 2, 3), dtype=np.float32)
+    windows[:, (0, 1), (0, 1)] = sides
+    windows[:, :, 2] = centers
+    return torch.from_numpy(windows)
+
+
+def crop(images: Tensor, windows: Tensor) -> Tensor:
+    """The window of each image, enlarged to the image's size, read bilinearly: N x 3 x H x W in [0, 1] to the same."""
+    grid = functional.affine_grid(windows, list(images.shape), align_corners=False)
     cropped = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return cropped.contiguous(memory_format=torch.channels_last)
 
 
-def erase(images: Tensor, probability: float, rng: np.random.Generator) -> None:
-    """Fill one rectangle in some of the images (N x 3 x H x W in [0, 1]) with grey, in place."""
-    height, width = images.shape[-2:]
-    for image, chance in zip(images, rng.random(len(images)), strict=True):
-        top, left, down, right = _rectangle(height, width, rng.uniform(*ERASE_AREA), rng)
-        if chance < probability:
+def erased_rectangles(
+    count: int, side: int, probability: float, rng: np.random.Generator
+) -> list[Rectangle | None]:
+    """For each of `count` images of `side` x `side` pixels what is to be erased: with `probability` a rectangle."""
+    chances = rng.random(count)
+    rectangles = [_rectangle(side, side, rng.uniform(*ERASE_AREA), rng) for _ in range(count)]
+    return [
+        rectangle if chance < probability else None
+        for rectangle, chance in zip(rectangles, chances, strict=True)
+    ]
+
+
+def erase(images: Tensor, rectangles: Sequence[Rectangle | None]) -> None:
+    """Fill the rectangle of each image that has one with grey, in place: N x 3 x H x W in [0, 1]."""
+    for image, rectangle in zip(images, rectangles, strict=True):
+        if rectangle is not None:
+            top, left, down, right = rectangle
             image[:, top:down, left:right] = ERASE_VALUE
 
 
@@ -150,8 +175,8 @@ def mix(images: Tensor, labels: Tensor, augmentation: Augmentation, rng: np.rand
     return Mixed(images, labels, other_labels, 1 - (down - top) * (right - left) / (height * width))
 
 
-def _rectangle(height: int, width: int, area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A rectangle of `area` of the image with the image's proportions: top, left, down, right in pixels."""
+def _rectangle(height: int, width: int, area: float, rng: np.random.Generator) -> Rectangle:
+    """A rectangle of `area` of the image with the image's proportions."""
     tall, wide = round(height * area**0.5), round(width * area**0.5)
     top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1))
-    return top, left, top + tall, left + wide
+    return Rectangle(top, left, top + tall, left + wide)

@@ -1,7 +1,7 @@
 """Batches for training and evaluation: seeded order, augmentation, progressive image size.
 
-Every batch is a pure function of (seed, number of the batch, rank), so there is no random state to save: a run that
-is resumed at batch k sees exactly what an uninterrupted one would have seen.
+Every batch is a pure function of (seed, number of the batch), so there is no random state to save: a run that is
+resumed at batch k sees exactly what an uninterrupted one would have seen. Several ranks divide that batch among them.
 """
 
 import threading
@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from resattn.data.augmentation import Augmentation, crop, erase, flips, gather, mix
+from resattn.data.augmentation import (
+    Augmentation,
+    crop,
+    crop_windows,
+    erase,
+    erased_rectangles,
+    flips,
+    gather,
+    mix,
+)
 from resattn.data.packed import PackedSplit
 
 SIZE_STEP = 8
@@ -52,9 +61,10 @@ def _in_steps(pixels: float) -> int:
 class TrainingBatches:
     """The batches of a whole run, in order; iterating goes on from where `load_state_dict` said.
 
-    A batch holds `batch_size` images over all ranks; each rank gets every `world`-th one. Epochs follow each other
-    without a gap: no image is dropped, and a batch may span two of them. `workers` threads make batches ahead of time,
-    in page-locked memory where there is a GPU to wait for them; with 0 a batch is made when it is asked for.
+    A batch holds `batch_size` images over all `world` ranks, each of which gets its share of them (`places_of_rank`).
+    Epochs follow each other without a gap: no image is dropped, and a batch may span two of them. `workers` threads
+    make batches ahead of time, in page-locked memory where there is a GPU to wait for them; with 0 a batch is made when
+    it is asked for.
     """
 
     def __init__(
@@ -128,23 +138,25 @@ class TrainingBatches:
         return image_size(full=full, start_scale=self.start_scale, ramp=self.size_ramp, progress=progress)
 
     def batch(self, number: int) -> Batch:
-        """Batch `number` of the run, for this rank."""
-        rng = np.random.default_rng([self.seed, number, self.rank])
-        positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[
-            self.rank :: self.world
-        ]
-        epochs, slots = np.divmod(positions, len(self.split.images))
+        """This rank's share of batch `number` of the run.
+
+        What is random is drawn for the whole batch by every rank, so that their number changes nothing.
+        """
+        rng = np.random.default_rng([self.seed, number, 0])
+        places = places_of_rank(self.batch_size, rank=self.rank, world=self.world)
+        epochs, slots = np.divmod(number * self.batch_size + places, len(self.split.images))
         indices = np.empty_like(slots)
         for epoch in np.unique(epochs):
             indices[epochs == epoch] = self._order(int(epoch))[slots[epochs == epoch]]
-        limit = self.augmentation.shift
-        shifts = rng.integers(-limit, limit + 1, size=(len(indices), 2))
+        limit, size = self.augmentation.shift, self.size(number)
+        shifts = rng.integers(-limit, limit + 1, size=(self.batch_size, 2))[places]
         mirrored = flips(self.augmentation, indices, epochs, self.seed)
-        images = to_float(gather(self.split.images, indices, mirrored, shifts), self.size(number))
+        images = to_float(gather(self.split.images, indices, mirrored, shifts), size)
         if self.augmentation.crop < 1:
-            images = crop(images, self.augmentation.crop, rng)
+            images = crop(images, crop_windows(self.batch_size, self.augmentation.crop, rng)[places])
         if self.augmentation.erase:
-            erase(images, self.augmentation.erase, rng)
+            rectangles = erased_rectangles(self.batch_size, size, self.augmentation.erase, rng)
+            erase(images, [rectangles[place] for place in places])
         labels = self._labels[torch.from_numpy(indices)]
         mixed = mix(images, labels, self.augmentation, rng)
         return Batch(*mixed) if mixed else Batch(images, labels, labels, 1.0)
@@ -157,6 +169,17 @@ class TrainingBatches:
                     len(self.split.images)
                 )
             return self._orders[epoch]
+
+
+def places_of_rank(batch_size: int, *, rank: int, world: int) -> np.ndarray:
+    """Which places of a batch, from 0, fall to a rank: with each the one as far from the end, which it is mixed with.
+
+    Of several ranks each gets as many where `batch_size` is a multiple of 2 * `world`.
+    """
+    if world == 1:
+        return np.arange(batch_size)
+    first_half = np.arange(batch_size // 2)[rank::world]
+    return np.concatenate([first_half, batch_size - 1 - first_half[::-1]])
 
 
 class EvaluationBatches:

@@ -115,8 +115,13 @@ class ScoreMeter:
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.num_classes = num_classes
-        # torchmetrics' own check of every batch would wait for the device; `evaluate` has checked the labels.
-        options: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
+        # torchmetrics' own check of every batch would wait for the device; `evaluate` has checked the labels. Nor may
+        # it wait for other processes: the one that evaluates has all images.
+        options: dict[str, Any] = {
+            "num_classes": num_classes,
+            "validate_args": False,
+            "sync_on_compute": False,
+        }
         self._hits = MulticlassStatScores(top_k=min(5, num_classes), average="none", **options).to(device)
         self._ece = MulticlassCalibrationError(n_bins=CALIBRATION_BINS, norm="l1", **options).to(device)
         self._confusion = MulticlassConfusionMatrix(**options).to(device)

@@ -10,7 +10,8 @@ from resattn.errors import ResattnError
 from resattn.experiments.search_space import parse_field, replaced
 from resattn.files import is_file
 from resattn.training.own_images import with_packed_folder
-from resattn.training.recipe import RUN_LENGTHS, Recipe, build, find_recipe, parse_duration, read_yaml
+from resattn.training.recipe import RUN_LENGTHS, Recipe, find_recipe, parse_duration
+from resattn.training.yaml_fields import build, read_yaml
 
 SHIPPED = Path(__file__).parent / "comparisons"
 Equal = Literal["time", "steps", "macs"]

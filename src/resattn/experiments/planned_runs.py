@@ -19,8 +19,8 @@ from resattn.experiments.comparison import Comparison
 from resattn.files import whole_text_file
 from resattn.models import create_model
 from resattn.models.cost import multiply_accumulates, parameters
+from resattn.training.job import resolved_steps, training_batches
 from resattn.training.recipe import Recipe
-from resattn.training.run import resolved_steps, training_batches
 from resattn.training.run_folder import RunFolder
 
 COMPARISONS = Path("runs/compare")

@@ -1,6 +1,5 @@
 """Images of any kind in, readable predictions out."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from resattn.data.decoding import (
+    MAX_FILE_BYTES,
     MAX_PIXELS,
     BadImageError,
     decode_rgb,
@@ -22,12 +22,13 @@ from resattn.data.decoding import (
     to_rgb,
     turn_upright,
 )
+from resattn.data.image_streams import EncodedImage, iter_image_files
 from resattn.errors import ResattnError
 from resattn.evaluation.inference import configuration, log_probabilities, network_input, running
 from resattn.hardware import Execution, reference_execution
 
 Pixels = npt.NDArray[np.uint8]
-ImageSource = str | Path | Image.Image | Pixels
+ImageSource = str | Path | EncodedImage | Image.Image | Pixels
 MaskDetail = Literal["none", "mean", "all"]
 
 
@@ -62,6 +63,18 @@ class Prediction:
         if self.masks is not None:
             fields["masks"] = {key: mask.tolist() for key, mask in self.masks.items()}
         return fields
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be predicted: its file, None where it came from memory, and why."""
+
+    source: str | None
+    error: ResattnError
+
+    def to_json(self) -> dict[str, Any]:
+        """The failure as one JSON object."""
+        return {"source": self.source, "error": self.error.what}
 
 
 class Predictor:
@@ -103,7 +116,7 @@ class Predictor:
         each attention mask, or all of its channels. Raises ResattnError, naming the file, for what is no
         readable image.
         """
-        single = isinstance(images, str | Path | Image.Image | np.ndarray)
+        single = isinstance(images, str | Path | EncodedImage | Image.Image | np.ndarray)
         sources: Sequence[Any] = [images] if single else images  # type: ignore[assignment]
         return list(self.stream(_unfolded(sources), top=top, masks=masks))
 
@@ -121,16 +134,23 @@ class Predictor:
         raises ResattnError after the predictions of those before it; with `on_error` that is called instead,
         and the image left out.
         """
+        outcomes = self.outcomes(images, top=top, masks=masks)
+        return self._predictions(outcomes, on_error)
+
+    def outcomes(
+        self, images: Iterable[ImageSource], *, top: int = 5, masks: MaskDetail = "none"
+    ) -> Iterator[Prediction | Unreadable]:
+        """What came of image after image, in order, with a few batches in memory; arguments as in `stream`."""
         if top < 1:
             raise ResattnError(f"top is {top}", "ask for 1 class or more")
-        return self._stream(images, top, masks, on_error)
+        return self._outcomes(images, top, masks)
 
     def pixels(self, image: ImageSource) -> Pixels:
         """What the network sees of an image: upright, short side scaled to `size`, centre square, uint8 RGB.
 
         Returns `size` x `size` x 3. Raises ResattnError, naming the file, for what is no readable image.
         """
-        name = image if isinstance(image, str | Path) else "the image"
+        name = _file_name(image) if isinstance(image, str | Path | EncodedImage) else "the image"
         try:
             return to_array(fit_square(_open(image, self.size), self.size))
         except BadImageError as error:
@@ -138,33 +158,45 @@ class Predictor:
         except MemoryError as error:
             raise ResattnError(f"{name} does not fit into memory", "give a smaller image") from error
 
-    def _stream(
+    def _predictions(
         self,
-        images: Iterable[ImageSource],
-        top: int,
-        masks: MaskDetail,
+        outcomes: Iterator[Prediction | Unreadable],
         on_error: Callable[[ResattnError], None] | None,
     ) -> Iterator[Prediction]:
-        held: list[tuple[str | None, Pixels]] = []
-        for name, pixels in in_order(self._prepare, images):
-            if not isinstance(pixels, ResattnError):
-                held.append((name, pixels))
+        for outcome in outcomes:
+            if isinstance(outcome, Prediction):
+                yield outcome
             elif on_error is not None:
-                on_error(pixels)
+                on_error(outcome.error)
             else:
-                yield from self._predict_batch(held, top, masks)
-                raise pixels
+                raise outcome.error
+
+    def _outcomes(
+        self, images: Iterable[ImageSource], top: int, masks: MaskDetail
+    ) -> Iterator[Prediction | Unreadable]:
+        held: list[tuple[str | None, Pixels | ResattnError]] = []
+        for prepared in in_order(self._prepare, images):
+            held.append(prepared)
             if len(held) == self.batch_size:
-                yield from self._predict_batch(held, top, masks)
+                yield from self._batch_outcomes(held, top, masks)
                 held = []
-        yield from self._predict_batch(held, top, masks)
+        yield from self._batch_outcomes(held, top, masks)
+
+    def _batch_outcomes(
+        self, held: Sequence[tuple[str | None, Pixels | ResattnError]], top: int, masks: MaskDetail
+    ) -> Iterator[Prediction | Unreadable]:
+        readable = [(name, pixels) for name, pixels in held if not isinstance(pixels, ResattnError)]
+        predictions = iter(self._predict_batch(readable, top, masks))
+        for name, pixels in held:
+            yield Unreadable(name, pixels) if isinstance(pixels, ResattnError) else next(predictions)
 
     def _prepare(self, image: ImageSource) -> tuple[str | None, Pixels | ResattnError]:
         """Name and pixels, or the failure: one raised in a pool would take its neighbours with it."""
+        name = _file_name(image)
         try:
-            return _file_name(image), self.pixels(image)
+            return name, self.pixels(image)
         except ResattnError as error:
-            return None, error
+            return name, error
 
     def _predict_batch(
         self, batch: Sequence[tuple[str | None, Pixels]], top: int, masks: MaskDetail
@@ -199,33 +231,6 @@ class Predictor:
         return Prediction(source, labels, descriptions, tuple(shares.tolist()), masks)
 
 
-def iter_image_files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]:
-    """The image files in folders and below, sorted within each; files named themselves come as they are.
-
-    In folders, files with a suffix of a format Pillow reads are taken; hidden ones are not. Symbolic links to
-    folders are not followed. Raises ResattnError at once for a path that does not exist, and for a folder
-    without images when it is reached.
-    """
-    chosen = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-    for path in chosen:
-        if not path.exists():
-            raise ResattnError(f"{path} does not exist", "name image files, or folders of them")
-    return (file for path in chosen for file in (_files_below(path) if path.is_dir() else (path,)))
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    found = False
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                found = True
-                yield Path(here, name)
-    if not found:
-        raise ResattnError(f"{folder} holds no image files", "name a folder with images that Pillow reads")
-
-
 def _unfolded(sources: Iterable[ImageSource]) -> Iterator[ImageSource]:
     for source in sources:
         if isinstance(source, str | Path):
@@ -237,12 +242,18 @@ def _unfolded(sources: Iterable[ImageSource]) -> Iterator[ImageSource]:
 def _file_name(image: ImageSource) -> str | None:
     if isinstance(image, str | Path):
         return str(image)
+    if isinstance(image, EncodedImage):
+        return image.name
     return getattr(image, "filename", None) or None
 
 
 def _open(image: ImageSource, size: int) -> Image.Image:
     if isinstance(image, str | Path):
         return decode_rgb(read_file(Path(image)), reduce_to=size)
+    if isinstance(image, EncodedImage):
+        if image.content is None:
+            raise BadImageError(f"holds no image, or one of more than {MAX_FILE_BYTES:,} bytes")
+        return decode_rgb(image.content, reduce_to=size)
     if isinstance(image, Image.Image):
         return _from_memory(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

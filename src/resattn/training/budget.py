@@ -15,6 +15,7 @@ from resattn.hardware import Execution
 from resattn.progress import track
 from resattn.training.fine_tuning import head_steps
 from resattn.training.optimization import make_optimizer
+from resattn.training.processes import average_gradients
 from resattn.training.recipe import Recipe, parse_duration
 from resattn.training.task import training_loss
 
@@ -59,7 +60,7 @@ def measure_budget(
     """Time a few real steps of each kind the run has and see how many fit into `recipe.time`.
 
     `batches` must be a run of `PROBES` batches; `network` is copied, not trained. The first steps of each kind are not
-    counted, validations are not included in the budget.
+    counted, validations are not included in the budget. Several processes call this together, and exchange gradients.
     """
     assert recipe.time is not None
     head_only = head_steps(recipe, PROBES)
@@ -80,6 +81,7 @@ def measure_budget(
         loss, _ = training_loss(probe, moved, execution, recipe.label_smoothing, head_only=kind.head_only)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(probe)
         optimizer.step()
         loss.item()
         if repeat >= WARMUP_STEPS:

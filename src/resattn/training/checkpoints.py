@@ -11,6 +11,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from resattn.errors import ResattnError
 from resattn.files import whole_file, whole_text_file
+from resattn.training.processes import largest
 
 KEPT = 2
 
@@ -37,17 +38,26 @@ class Checkpoints(pl.Callback):
 
     Only between optimizer steps (half-summed gradients are not saved) and never on the step before a validation
     (Lightning would resume into the middle of it): such a save waits for the next step. Nor on the last of the run's
-    `batches`: a fit that resumes there ends before the weights are averaged.
+    `batches`: a fit that resumes there ends before the weights are averaged. Of several processes the one that `keeps`
+    the checkpoints says when, and removes the old ones.
     """
 
     def __init__(
-        self, folder: Path, *, seconds: float, validate_every: int, accumulate: int, batches: int
+        self,
+        folder: Path,
+        *,
+        seconds: float,
+        validate_every: int,
+        accumulate: int,
+        batches: int,
+        keeps: bool = True,
     ) -> None:
         self.folder = folder
         self.seconds = seconds
         self.validate_every = validate_every
         self.accumulate = accumulate
         self.batches = batches
+        self.keeps = keeps
         self.saved_at = time.monotonic()
         self.newest: Path | None = None
 
@@ -61,7 +71,7 @@ class Checkpoints(pl.Callback):
         """Save now, and remove all but the newest two."""
         target = self.folder / f"step-{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(target)
-        for old in checkpoint_files(self.folder)[KEPT:]:
+        for old in checkpoint_files(self.folder)[KEPT:] if self.keeps else ():
             old.unlink(missing_ok=True)
             checksum_file(old).unlink(missing_ok=True)
         self.saved_at = time.monotonic()
@@ -70,8 +80,8 @@ class Checkpoints(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save where it is time to."""
-        due = time.monotonic() - self.saved_at >= self.seconds
-        if due and self.may_save(trainer.fit_loop.epoch_loop.batch_idx):
+        due = self.keeps and time.monotonic() - self.saved_at >= self.seconds
+        if self.may_save(trainer.fit_loop.epoch_loop.batch_idx) and largest(due):
             self.save(trainer)
 
 

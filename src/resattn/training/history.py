@@ -60,11 +60,12 @@ class History(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the file, or cut it back to the batch resumed from."""
-        rows = [row for row in read_rows(self.path) if int(row["images"]) <= self.images]
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        if trainer.is_global_zero:
+            rows = [row for row in read_rows(self.path) if int(row["images"]) <= self.images]
+            with self.path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
         self._clock = time.monotonic()
 
     def on_train_batch_end(

@@ -1,10 +1,7 @@
 """The recipe: everything that defines a run, validated, in one frozen value that goes to YAML and back."""
 
 import dataclasses
-import difflib
 import re
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +13,10 @@ from cyclopts import Parameter
 from resattn.data.augmentation import Augmentation
 from resattn.errors import ResattnError
 from resattn.files import is_file
+from resattn.training.yaml_fields import build, read_yaml
 
 SHIPPED = Path(__file__).parent / "recipes"
-LARGEST_FILE = 2**20
 OptionValue = float | int | str | bool | list[int]
-Fields = typing.TypeVar("Fields")
 # Three ways to say how long a run is; where one of them is chosen, the others have no say.
 RUN_LENGTHS = ("time", "epochs", "steps")
 
@@ -154,133 +150,6 @@ def find_recipe(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     raise ResattnError(f"there is no recipe {name}", f"name a YAML file, or one of: {', '.join(shipped)}")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML's own values without aliases, with which a few lines could stand for billions of values."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", mark)
-        return super().compose_node(parent, index)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The fields a recipe file sets, unchecked; ResattnError where it is no YAML mapping."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_FILE + 1)
-        if len(text) > LARGEST_FILE:
-            raise ResattnError(
-                f"recipe {path} is larger than {LARGEST_FILE // 1024:,} KiB",
-                "name a recipe, which is a short text",
-            )
-        # The reader may raise more than YAMLError: ValueError for dates and numbers that are none, and for bytes.
-        content = yaml.load(text.decode("utf-8"), Loader=_PlainLoader)
-    except OSError as error:
-        raise ResattnError(f"recipe {path} cannot be read: {error.strerror}", "check the path") from error
-    except (yaml.YAMLError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise ResattnError(
-            f"recipe {path} is no valid YAML: {error}", "mend the file, or start from a run's recipe.yaml"
-        ) from error
-    if not isinstance(content, dict):
-        raise ResattnError(
-            f"recipe {path} holds no fields", "write one field a line, such as `model: resattn_mini`"
-        )
-    return content
-
-
-def build(kind: type[Fields], values: Mapping[str, Any], *, source: str) -> Fields:
-    """A dataclass from what a YAML file says, each value checked against the field's type.
-
-    Raises ResattnError naming `source` and the field for unknown fields, fields that are missing and wrong types.
-    """
-    return typing.cast(Fields, _build(kind, values, source, ""))
-
-
-def _build(kind: type, values: Mapping[str, Any], source: str, prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    arguments = {}
-    for name, value in values.items():
-        if name not in hints:
-            close = difflib.get_close_matches(str(name), hints, n=1)
-            guess = f"did you mean {prefix}{close[0]}?" if close else f"fields are {', '.join(hints)}"
-            raise ResattnError(f"{source}: unknown field {prefix}{name}", guess)
-        arguments[name] = _convert(hints[name], value, source, prefix + name)
-    for missing in dataclasses.fields(kind):
-        required = missing.default is missing.default_factory is dataclasses.MISSING
-        if required and missing.name not in arguments:
-            raise ResattnError(
-                f"{source}: {prefix}{missing.name} is missing", f"write a line `{missing.name}: ...`"
-            )
-    try:
-        return kind(**arguments)
-    except ResattnError as error:
-        raise ResattnError(f"{source}: {error.what}", error.mend) from error
-
-
-def _convert(hint: Any, value: Any, source: str, name: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, dict):
-            return _build(hint, value, source, f"{name}.")
-        raise ResattnError(
-            f"{source}: {name} is {value!r}, not a group of fields", f"indent its fields under `{name}:`"
-        )
-    if not _fits(hint, value):
-        raise ResattnError(f"{source}: {name} is {value!r}", f"{name} takes {_describe(hint)}")
-    return (
-        float(value)
-        if isinstance(value, int) and float in _alternatives(hint) and int not in _alternatives(hint)
-        else value
-    )
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    if isinstance(hint, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
-
-
-def _fits(hint: Any, value: Any) -> bool:
-    for option in _alternatives(hint):
-        if typing.get_origin(option) is Literal:
-            fits = value in typing.get_args(option)
-        elif typing.get_origin(option) is dict:
-            fits = isinstance(value, dict) and all(
-                isinstance(key, str) and (typing.get_args(option)[1] is Any or _is_option(entry))
-                for key, entry in value.items()
-            )
-        elif option is float:
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-        else:
-            fits = isinstance(value, option) and (option is bool or not isinstance(value, bool))
-        if fits:
-            return True
-    return False
-
-
-def _is_option(entry: Any) -> bool:
-    if isinstance(entry, list):
-        return all(isinstance(each, int) and not isinstance(each, bool) for each in entry)
-    return isinstance(entry, bool | int | float | str)
-
-
-def _describe(hint: Any) -> str:
-    names = {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        bool: "true or false",
-        types.NoneType: "null",
-    }
-    words = []
-    for option in _alternatives(hint):
-        if typing.get_origin(option) is Literal:
-            words.append("one of " + ", ".join(map(str, typing.get_args(option))))
-        else:
-            words.append(names.get(option, "a mapping of names to values"))
-    return " or ".join(words)
 
 
 def _check_ranges(recipe: Recipe) -> None:

@@ -2,93 +2,38 @@
 
 import logging
 import math
-import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.strategies import DDPStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resattn import figures
-from resattn.data.batches import EvaluationBatches, TrainingBatches
-from resattn.data.held_out import HELD_OUT, KEPT
-from resattn.data.label_noise import with_label_noise
-from resattn.data.packed import PackedSplit, open_split, verify
+from resattn.data.packed import verify
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
 from resattn.evaluation.examples import examples_sheet
-from resattn.hardware import Execution, choose_execution, keep_freed_memory
-from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.weights import load_weights, save_weights
-from resattn.training.budget import PROBES, measure_budget, steps_for_epochs
 from resattn.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_readable
-from resattn.training.fine_tuning import starting_network, starting_point
+from resattn.training.fine_tuning import starting_point
 from resattn.training.history import History, read_history
+from resattn.training.job import Job, resolve, say
 from resattn.training.own_images import with_packed_folder
+from resattn.training.processes import ALONE, Processes, first_decides, largest, together
 from resattn.training.progress_display import ProgressDisplay, Series
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
 from resattn.training.stopping import Listener, StopOnSignal, StopSignals
 from resattn.training.task import Classification, NonFiniteLoss
 
-DEFAULT_TIME = "10m"
 CHECKPOINT_SECONDS = 60.0
 ROWS_PER_RUN = 400
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run that is ready to go: its folder, resolved recipe, data, network on its device, and who listens to it.
-
-    `series` says where it stands among others.
-    """
-
-    folder: RunFolder
-    recipe: Recipe
-    execution: Execution
-    train: PackedSplit
-    val: PackedSplit
-    network: ResidualAttentionNetwork
-    listeners: Sequence[Listener] = ()
-    series: Series | None = None
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        assert self.recipe.steps is not None
-        return self.recipe.steps
-
-    @property
-    def validate_every(self) -> int:
-        """Batches between validations: more than an even share, so that the last one is the final evaluation."""
-        return (self.steps // self.recipe.validations + 1) * self.recipe.optimization.accumulate
-
-    def batches(self, count: int) -> TrainingBatches:
-        """The batches of a run that has `count` of them."""
-        workers = self.execution.loading_threads
-        return training_batches(self.recipe, self.train, count=count, workers=workers)
-
-
-def training_batches(
-    recipe: Recipe, split: PackedSplit, *, count: int, rank: int = 0, world: int = 1, workers: int = 0
-) -> TrainingBatches:
-    """The batches of `split` as a run of `count` batches by this recipe sees them."""
-    return TrainingBatches(
-        with_label_noise(split, recipe.label_noise, seed=recipe.seed),
-        batch_size=recipe.batch_size,
-        batches=count,
-        seed=recipe.seed,
-        augmentation=recipe.augmentation,
-        start_scale=recipe.start_scale,
-        size_ramp=recipe.size_ramp,
-        rank=rank,
-        world=world,
-        workers=workers,
-    )
 
 
 def train(
@@ -98,18 +43,31 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     listeners: Sequence[Listener] = (),
     series: Series | None = None,
+    processes: Processes = ALONE,
 ) -> ClassificationResult:
     """Train by `recipe` in a new run folder, evaluate the averaged weights on the validation split, draw figures.
 
-    Raises ResattnError for a folder that holds a run or that another process trains in, data or a model that is not
-    there, and a loss that is not finite; TrainingStopped after Ctrl-C or SIGTERM, and RunEnded after a word of one of
-    `listeners`, with a checkpoint saved.
+    `processes` train together where there are several, each of which calls this; they share the folder. Raises
+    ResattnError for a folder that holds a run or that another process trains in, data or a model that is not there, and
+    a loss that is not finite; TrainingStopped after Ctrl-C or SIGTERM, and RunEnded after a word of one of `listeners`,
+    with a checkpoint saved.
     """
-    folder.require_free()
-    recipe, weights = starting_point(with_packed_folder(recipe))
-    job = replace(_resolve(recipe, folder, weights), listeners=listeners, series=series)
-    with folder.exclusively():
-        folder.start(job.recipe, job.execution, data_sha256=job.train.source_sha256, weights=weights)
+
+    def begin() -> tuple[Recipe, Path | None]:
+        folder.require_free()
+        return starting_point(with_packed_folder(recipe))
+
+    def start() -> None:
+        sha256 = job.train.source_sha256
+        folder.start(
+            job.recipe, job.execution, data_sha256=sha256, weights=weights, processes=processes.world
+        )
+
+    with together(processes), ExitStack() as held:
+        known, weights = first_decides(begin)
+        job = replace(resolve(known, folder, weights, processes), listeners=listeners, series=series)
+        first_decides(lambda: _hold(folder, held))
+        first_decides(start)
         return _carry_out(job, checkpoint_seconds)
 
 
@@ -119,75 +77,65 @@ def resume(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     listeners: Sequence[Listener] = (),
     series: Series | None = None,
+    processes: Processes = ALONE,
 ) -> ClassificationResult:
     """Go on with a run that was stopped or killed; it ends in the same weights as if it had not been.
 
-    Raises ResattnError where there is no run or it is finished, for data that is not what it was, and else what `train`
-    raises.
+    `processes` as for `train`; another number of them than the run began with ends in weights that are the same up to
+    rounding, where nothing is dropped out. Raises ResattnError where there is no run or it is finished, for data that
+    is not what it was, and else what `train` raises.
     """
-    recipe = folder.recipe()
-    if folder.results_file.exists():
-        raise ResattnError(f"the run in {folder.path} is finished", f"see `resattn evaluate {folder.path}`")
-    job = _resolve(recipe, folder, folder.start_file if recipe.start_from else None)
-    job = replace(job, listeners=listeners, series=series)
-    folder.require_same_data(recipe.data, job.train.source_sha256)
-    verify(recipe.data)
-    with folder.exclusively():
+
+    def check() -> Recipe:
+        recipe = folder.recipe()
+        if folder.results_file.exists():
+            raise ResattnError(
+                f"the run in {folder.path} is finished", f"see `resattn evaluate {folder.path}`"
+            )
+        return recipe
+
+    def check_data() -> None:
+        folder.require_same_data(recipe.data, job.train.source_sha256)
+        verify(recipe.data)
+        began = folder.environment().get("processes", 1)
+        if began != processes.world:
+            say(f"note: begun by {began} processes, and now there are {processes.world}")
+
+    with together(processes), ExitStack() as held:
+        recipe = first_decides(check)
+        job = resolve(recipe, folder, folder.start_file if recipe.start_from else None, processes)
+        job = replace(job, listeners=listeners, series=series)
+        first_decides(check_data)
+        first_decides(lambda: _hold(folder, held))
         return _carry_out(job, checkpoint_seconds)
 
 
-def resolved_steps(recipe: Recipe) -> int:
-    """The steps of a run by `recipe`, as it would begin now: a time is measured, epochs are counted.
-
-    Raises what `train` raises before it begins.
-    """
-    recipe, weights = starting_point(with_packed_folder(recipe))
-    return _resolve(recipe, RunFolder(Path()), weights).steps
-
-
-def _resolve(recipe: Recipe, folder: RunFolder, weights: Path | None) -> Job:
-    """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
-    held_out = recipe.validate_on == HELD_OUT
-    train_split = open_split(recipe.data, KEPT if held_out else "train")
-    val_split = open_split(recipe.data, recipe.validate_on)
-    shortest = min(train_split.images.shape[1:3])
-    if recipe.augmentation.shift >= shortest:
-        raise ResattnError(
-            f"augmentation.shift is {recipe.augmentation.shift}, and the images of {recipe.data} are {shortest} pixels",
-            "choose a smaller shift",
-        )
-    keep_freed_memory()
-    execution = choose_execution(recipe.precision)
-    network = starting_network(recipe, train_split.class_ids, weights)
-    network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
-    recipe = recipe.replace(precision=execution.precision)
-    job = Job(folder, recipe, execution, train_split, val_split, network)
-    _say(f"{recipe.model} on {recipe.data}: {len(train_split.images):,} training images, {execution.device}")
-    if weights:
-        _say(f"starting from {recipe.start_from}")
-    _say(f"precision {execution.precision}: {execution.reason}")
-    if recipe.steps is not None:
-        return job
-    return replace(job, recipe=_with_steps(job))
+def train_or_go_on(
+    recipe: Recipe,
+    folder: RunFolder,
+    processes: Processes,
+    *,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> ClassificationResult:
+    """`train`; where torchrun has started the processes anew and the run is there already, `resume`."""
+    with together(processes):
+        if largest(processes.restarts) and first_decides(folder.recipe_file.exists):
+            return resume(folder, checkpoint_seconds=checkpoint_seconds, processes=processes)
+        return train(recipe, folder, checkpoint_seconds=checkpoint_seconds, processes=processes)
 
 
-def _with_steps(job: Job) -> Recipe:
-    recipe = job.recipe
-    if recipe.epochs is not None:
-        return recipe.replace(steps=steps_for_epochs(recipe, len(job.train.images)))
-    recipe = recipe.replace(time=recipe.time or DEFAULT_TIME)
-    budget = measure_budget(job.network, recipe, job.batches(PROBES), job.execution)
-    _say(f"budget {recipe.time}: {budget}")
-    return recipe.replace(steps=budget.steps)
+def _hold(folder: RunFolder, held: ExitStack) -> None:
+    held.enter_context(folder.exclusively())
 
 
 def _carry_out(job: Job, checkpoint_seconds: float) -> ClassificationResult:
     """Fit unless the weights lie there already, then evaluate them."""
-    with StopSignals() as signals:
-        if not job.folder.weights_file.exists():
+    with StopSignals(insistent=job.processes.world == 1) as signals:
+        if not first_decides(job.folder.weights_file.exists):
             history = _fit(job, signals, checkpoint_seconds)
-            save_weights(job.folder.weights_file, job.network, metadata=_metadata(job, history))
-        return _finish(job)
+            metadata = _metadata(job, history)
+            first_decides(lambda: save_weights(job.folder.weights_file, job.network, metadata=metadata))
+        return first_decides(lambda: _finish(job))
 
 
 def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
@@ -199,22 +147,23 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
         validate_every=job.validate_every,
         accumulate=job.recipe.optimization.accumulate,
         batches=batches,
+        keeps=job.processes.first,
     )
     history = History(
         job.folder.metrics_file, every=max(1, batches // ROWS_PER_RUN), train_images=len(job.train.images)
     )
-    resumed, notes = newest_readable(job.folder.checkpoints)
+    resumed, notes = first_decides(lambda: newest_readable(job.folder.checkpoints))
     for note in notes:
-        _say(note)
+        say(note)
     if resumed:
-        _say(f"resuming from {resumed}")
+        say(f"resuming from {resumed}")
     _quiet_lightning()
     trainer = _trainer(job, _callbacks(job, history, checkpoints, signals))
     try:
         trainer.fit(
             Classification(job.network, job.recipe, job.execution, classes=len(job.train.class_ids)),
             train_dataloaders=job.batches(batches),
-            val_dataloaders=EvaluationBatches(job.val, batch_size=job.recipe.batch_size),
+            val_dataloaders=job.validation_batches(),
             ckpt_path=resumed,
             weights_only=True,
         )
@@ -231,9 +180,10 @@ def _callbacks(
     job: Job, history: History, checkpoints: Checkpoints, signals: StopSignals
 ) -> list[pl.Callback]:
     """In the order in which they act after a step: the average first, so that a checkpoint has it."""
+    display = ProgressDisplay(history, steps=job.steps, series=job.series)
     callbacks: list[pl.Callback] = [
         history,
-        ProgressDisplay(history, steps=job.steps, series=job.series),
+        *([display] if job.processes.first else []),
         *job.listeners,
         checkpoints,
         StopOnSignal(signals, checkpoints, job.listeners),
@@ -250,9 +200,13 @@ def _trainer(job: Job, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's loop, one epoch of which is the whole run, without what `callbacks` do instead."""
     optimization = job.recipe.optimization
     batches = job.steps * optimization.accumulate
+    # While the classifier learns alone, the rest has no gradients to wait for. Synchronised norms have equal buffers.
+    strategy = DDPStrategy(find_unused_parameters=job.recipe.head_first > 0, broadcast_buffers=False)
     return pl.Trainer(
         accelerator="gpu" if job.execution.device.type == "cuda" else "cpu",
-        devices=1,
+        devices=job.processes.local_world,
+        num_nodes=job.processes.machines,
+        strategy=strategy if job.processes.world > 1 else "auto",
         benchmark=job.execution.device.type == "cuda",
         max_epochs=1,
         max_steps=job.steps,
@@ -319,7 +273,3 @@ def _quiet_lightning() -> None:
     for name in ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -88,15 +88,23 @@ class RunFolder:
             yield
 
     def start(
-        self, recipe: Recipe, execution: Execution, *, data_sha256: str = "", weights: Path | None = None
+        self,
+        recipe: Recipe,
+        execution: Execution,
+        *,
+        data_sha256: str = "",
+        weights: Path | None = None,
+        processes: int = 1,
     ) -> None:
         """Write the environment, a copy of the weights to start from, and last the resolved recipe.
 
-        `data_sha256` identifies the data set. Raises ResattnError where a run lies here already.
+        `data_sha256` identifies the data set, `processes` is how many train together. Raises ResattnError where a run
+        lies here already.
         """
         self.require_free()
         with whole_text_file(self.environment_file) as file:
-            file.write(json.dumps(environment(execution) | {"data_sha256": data_sha256}, indent=2) + "\n")
+            found = environment(execution) | {"data_sha256": data_sha256, "processes": processes}
+            file.write(json.dumps(found, indent=2) + "\n")
         if weights:
             with whole_file(self.start_file) as temporary:
                 shutil.copyfile(weights, temporary)

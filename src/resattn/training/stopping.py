@@ -9,6 +9,7 @@ from typing import Any, Self
 import pytorch_lightning as pl
 
 from resattn.training.checkpoints import Checkpoints
+from resattn.training.processes import largest
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -41,9 +42,13 @@ class Listener(pl.Callback):
 
 
 class StopSignals:
-    """While entered, the first signal is remembered during steps and raised elsewhere; a second one always raises."""
+    """While entered, the first signal is remembered during steps and raised elsewhere.
 
-    def __init__(self) -> None:
+    A second one always raises where that is taken for insistence: torchrun hands on what its processes got already.
+    """
+
+    def __init__(self, *, insistent: bool = True) -> None:
+        self.insistent = insistent
         self.requested: int | None = None
         self.deferred = False
         self._previous: dict[int, Any] = {}
@@ -76,14 +81,14 @@ class StopSignals:
             raise TrainingStopped(self.requested)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        insisted = self.requested is not None
+        insisted = self.insistent and self.requested is not None
         self.requested = signum
         if insisted or not self.deferred:
             raise TrainingStopped(signum)
 
 
 class StopOnSignal(pl.Callback):
-    """Ends the fit after the step in which a signal came, with a checkpoint of exactly that step.
+    """Ends the fit after the step in which a signal came, to any process, with a checkpoint of exactly that step.
 
     Likewise where one of `listeners` gave a reason.
     """
@@ -102,13 +107,13 @@ class StopOnSignal(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save and leave, where there is a reason to and this step can be resumed from."""
-        signum = self.signals.requested
-        reason = next((listener.ending for listener in self.listeners if listener.ending), None)
-        if signum is None and reason is None:
+        if not self.checkpoints.may_save(trainer.fit_loop.epoch_loop.batch_idx):
             return
-        if self.checkpoints.may_save(trainer.fit_loop.epoch_loop.batch_idx):
+        signum = largest(self.signals.requested or 0)
+        reason = next((listener.ending for listener in self.listeners if listener.ending), None)
+        if signum or reason:
             self.checkpoints.save(trainer)
-            raise RunEnded(reason) if signum is None else TrainingStopped(signum)
+            raise TrainingStopped(signum) if signum else RunEnded(reason)
 
     def on_train_end(self, *_: Any) -> None:
         """From here on a signal ends the run at once: the weights are about to be written."""

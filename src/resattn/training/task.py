@@ -14,6 +14,7 @@ from resattn.errors import ResattnError
 from resattn.hardware import Execution
 from resattn.training.fine_tuning import classifier_logits, head_steps, training_logits
 from resattn.training.optimization import make_optimizer, make_schedule
+from resattn.training.processes import mean
 from resattn.training.recipe import Recipe
 
 VALIDATION_METRICS = ("val_loss", "val_top1", "val_top5")
@@ -26,8 +27,8 @@ class NonFiniteLoss(ResattnError):
 class Classification(pl.LightningModule):
     """A network learning to classify by a recipe whose `steps` are fixed.
 
-    `train_metrics` holds the last step's loss and accuracy as tensors; `val_metrics` the last validation's figures as
-    fractions of 1.
+    `train_metrics` holds the last step's loss and accuracy, over all processes, as tensors; `val_metrics` the last
+    validation's figures as fractions of 1.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, execution: Execution, *, classes: int) -> None:
@@ -50,12 +51,12 @@ class Classification(pl.LightningModule):
         loss, logits = training_loss(
             self.network, batch, self.execution, self.recipe.label_smoothing, head_only=head_only
         )
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(self._non_finite_message(loss.item()))
-        self.train_metrics = {
-            "train_loss": loss.detach(),
-            "train_accuracy": (logits.detach().argmax(1) == batch.labels).float().mean(),
-        }
+        accuracy = (logits.detach().argmax(1) == batch.labels).float().mean()
+        # Over all processes before it is judged: they have to stop together.
+        loss_of_all, accuracy_of_all = mean(torch.stack([loss.detach(), accuracy]))
+        if not torch.isfinite(loss_of_all):
+            raise NonFiniteLoss(self._non_finite_message(loss_of_all.item()))
+        self.train_metrics = {"train_loss": loss_of_all, "train_accuracy": accuracy_of_all}
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -98,11 +99,11 @@ def training_loss(
     *,
     head_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and float32 logits of one batch; with `head_only` the classifier alone gets a gradient."""
+    """Loss and logits of one batch, in float32 at least; with `head_only` the classifier alone gets a gradient."""
     forward = classifier_logits if head_only else training_logits
     with execution.autocast():
         logits = forward(network, batch.images)
-    logits = logits.float()
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     loss = functional.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
     if batch.share < 1:
         other = functional.cross_entropy(logits, batch.other_labels, label_smoothing=label_smoothing)

@@ -1,0 +1,96 @@
+"""How the processes that train together are started: by torchrun, on this machine, or on each of several."""
+
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import torch
+
+from resattn.errors import ResattnError
+
+PORT = 29400
+# What netdevice(7) calls the request for an interface's address.
+_SIOCGIFADDR = 0x8915
+
+
+def launch(
+    arguments: Sequence[str], *, devices: int, nodes: int = 1, head: str | None = None, restarts: int = 0
+) -> NoReturn:
+    """Run `resattn` with these arguments in `devices` processes on this machine, under torchrun, and exit as they did.
+
+    Where there are several `nodes`, each runs the same command, and they meet at `head`, HOST or HOST:PORT. When a
+    process dies, all are started anew, `restarts` times at most. Raises ResattnError where `head` is missing or no
+    host.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    if not torch.cuda.is_available():
+        # torchrun gives each process one thread where nothing else is said.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    # A store of its own for each start: machines count starts differently, so that a prefix (`together`) cannot help.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    # What went wrong the processes themselves say; torchrun would add a page to it.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    counts = ["--nproc-per-node", str(devices), "--nnodes", str(nodes), "--max-restarts", str(restarts)]
+    try:
+        torchrun = parse_args([*counts, *_meeting(nodes, head), "-m", "resattn", *arguments])  # type: ignore[no-untyped-call]
+        run(torchrun)  # type: ignore[no-untyped-call]
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
+    sys.exit(0)
+
+
+def _meeting(nodes: int, head: str | None) -> list[str]:
+    """What torchrun is told of the place where the processes of all machines find each other."""
+    if nodes == 1:
+        return ["--standalone"]
+    mend = "name the first of them on each: --head HOST or HOST:PORT"
+    if head is None:
+        raise ResattnError(f"{nodes} machines need a place to meet", mend)
+    host, _, port = head.partition(":")
+    try:
+        here = _address_towards(host)
+        is_head = socket.gethostbyname(host) == here
+    except OSError as error:
+        raise ResattnError(f"{host} cannot be reached: {error.strerror or error}", mend) from error
+    # All three would otherwise rest on what the machine's own name resolves to, often an address only it can reach.
+    interface = _interface_of(here)
+    if interface is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    endpoint, run_id = f"{host}:{port or PORT}", os.environ.get("SLURM_JOB_ID", "resattn")
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", run_id]
+    return [*meeting, "--local-addr", here, "--rdzv-conf", f"is_host={int(is_head)}"]
+
+
+def _address_towards(host: str) -> str:
+    """This machine's own address on the way to `host`; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, PORT))
+        return str(probe.getsockname()[0])
+
+
+def _interface_of(address: str) -> str | None:
+    """The name of the network interface that has an address; None where the system cannot tell."""
+    if sys.platform != "linux":
+        return None
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            try:
+                request = struct.pack("256s", name.encode()[:15])
+                answer = fcntl.ioctl(any_socket, _SIOCGIFADDR, request)
+            except OSError:  # an interface without an address
+                continue
+            if socket.inet_ntoa(answer[20:24]) == address:
+                return name
+    return None
