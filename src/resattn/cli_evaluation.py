@@ -187,7 +187,14 @@ def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path |
     asked.tell(result, print_robustness, folder, "Figure and table")
 
 
-def release(run: Path, /, *, out: Path | None = None, name: str | None = None) -> None:
+def release(
+    run: Path,
+    /,
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    weights_as: Literal["auto", "float16", "float32"] = "auto",
+) -> None:
     """Make a finished run ready to hand out: weights in half precision where that costs nothing, figures, model card.
 
     Parameters
@@ -198,6 +205,8 @@ def release(run: Path, /, *, out: Path | None = None, name: str | None = None) -
         Where NAME.safetensors, NAME.json and NAME.md go; RUN/release where left out.
     name
         What the files are called; the network's name where left out.
+    weights_as
+        Number format of the weights; auto takes half precision where that changes 2 answers in 10,000 at most.
     """
     from resattn.evaluation.release import release as write
     from resattn.models.loading import find_weights
@@ -205,7 +214,11 @@ def release(run: Path, /, *, out: Path | None = None, name: str | None = None) -
 
     folder = RunFolder(run)
     written = write(
-        find_weights(run), environment=folder.environment(), out=out or run / "release", name=name
+        find_weights(run),
+        environment=folder.environment(),
+        out=out or run / "release",
+        name=name,
+        weights_as=weights_as,
     )
     print_scores(written.result)
     console.print(f"\nStored as {written.stored_as}: {written.reason}.")

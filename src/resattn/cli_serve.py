@@ -60,7 +60,7 @@ def serve(
         Seconds from an image to its answer.
     """
     _require_packages()
-    from resattn.models.pretrained import DEFAULT
+    from resattn.models.pretrained import best_pretrained
     from resattn.serving import listening
     from resattn.serving.limits import Limits
     from resattn.serving.runtime import open_runtime
@@ -83,7 +83,7 @@ def serve(
     # Pillow only warns of images that are just over its limit, and a server's terminal is nobody's concern.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     with listening.listen(host, port) as listener:
-        runtime = open_runtime(source or DEFAULT)
+        runtime = open_runtime(source or best_pretrained())
         address = listening.address_of(listener)
 
         def say_ready() -> None:

@@ -48,6 +48,14 @@ def test_the_file_is_half_precision_and_keeps_the_run_s_metadata(trained_dots) -
     assert read_metadata(file) == read_metadata(run)
 
 
+def test_the_number_format_that_was_asked_for_is_taken(trained_dots, tmp_path: Path) -> None:
+    run = trained_dots.run / "weights.safetensors"
+    made = release(run, environment={}, out=tmp_path, weights_as="float32")
+    assert (made.stored_as, made.reason) == ("float32", "float32 was asked for")
+    assert made.weights.stat().st_size > 0.9 * run.stat().st_size
+    assert made.result.top1 == made.full.top1
+
+
 def test_the_card_says_all_of_it(trained_dots) -> None:
     card = (trained_dots.release / "resattn_mini.md").read_text()
     facts = json.loads((trained_dots.release / "resattn_mini.json").read_text())

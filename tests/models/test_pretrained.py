@@ -115,6 +115,16 @@ def test_damage_is_told_with_the_file_and_the_mend(shipped: Path) -> None:
         resattn.load("resattn_mini")
 
 
+@pytest.mark.parametrize(("others_top1", "taken"), [(0.0, "resattn_mini"), (1.1, "resattn_small")])
+def test_where_none_is_named_the_best_that_ships_is_taken(
+    shipped: Path, others_top1: float, taken: str
+) -> None:
+    facts = json.loads((shipped / "resattn_mini.json").read_text())
+    (shipped / "resattn_small.json").write_text(json.dumps(facts | {"top1": others_top1}))
+    shutil.copy(shipped / "resattn_mini.safetensors", shipped / "resattn_small.safetensors")
+    assert pretrained.best_pretrained() == taken
+
+
 def test_the_catalog_shows_what_they_reach(trained_dots, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "list_variants", lambda: ["resattn_mini", "resattn_small"])
     rows = {row["model"]: row for row in catalog.describe_variants()}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from resattn.errors import ResattnError
 from resattn.models.network import ResidualAttentionNetwork
-from resattn.models.pretrained import DEFAULT, find_pretrained, pretrained_names
+from resattn.models.pretrained import best_pretrained, find_pretrained
 from resattn.models.registry import list_variants
 from resattn.models.weights import load_weights
 
@@ -54,8 +54,8 @@ def network_and_images(paths: Sequence[str], *, model: str | None = None) -> tup
     """Tell the network from the images in what a user named: the network's source, and the images' paths.
 
     The network is `model` where that is given. Else it is the first path, where that is a run folder, a .safetensors
-    file or (there being no such file) a model's name; else the shipped `DEFAULT`. Raises ResattnError where that leaves
-    no images, or the first of several paths is nothing at all.
+    file or (there being no such file) a model's name; else the best one that ships. Raises ResattnError where that
+    leaves no images, no network ships, or the first of several paths is nothing at all.
     """
     if model is not None:
         return model, paths
@@ -68,11 +68,7 @@ def network_and_images(paths: Sequence[str], *, model: str | None = None) -> tup
         return first, rest
     if rest and not Path(first).exists():
         find_weights(first)  # says what was looked for
-    if DEFAULT not in pretrained_names():
-        raise ResattnError(
-            "no network ships with this resattn", f"name one: resattn predict --model RUN {' '.join(paths)}"
-        )
-    return DEFAULT, paths
+    return best_pretrained(), paths
 
 
 def _names_network(source: str) -> bool:

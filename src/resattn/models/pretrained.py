@@ -17,7 +17,6 @@ from resattn.errors import ResattnError
 from resattn.models.weights_metadata import metadata_from_json, with_tuples
 
 FOLDER = Path(__file__).parent / "pretrained"
-DEFAULT = "resattn_mini"
 _INSTALL_AGAIN = "install resattn again: pip install --force-reinstall --no-deps resattn"
 # What tells timm of weights that are the caller's own.
 _SOURCES = ("file", "url", "state_dict", "hf_hub_id")
@@ -57,6 +56,19 @@ class Pretrained:
 def pretrained_names() -> list[str]:
     """The networks that have weights in `FOLDER`, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.json") if path.with_suffix(".safetensors").is_file())
+
+
+def best_pretrained() -> str:
+    """The network that is taken where a user names none: of those with weights, the one with the highest top-1.
+
+    Raises ResattnError where no weights ship.
+    """
+    names = pretrained_names()
+    if not names:
+        raise ResattnError(
+            "no network ships with this resattn", "name a run, a weights file or a trained model"
+        )
+    return max(names, key=lambda name: find_pretrained(name).top1)
 
 
 def find_pretrained(model: str) -> Pretrained:
