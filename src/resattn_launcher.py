@@ -5,6 +5,7 @@ This file stands outside the package because importing `resattn` imports torch a
 """
 
 import os
+import signal
 import sys
 from importlib.metadata import version
 
@@ -68,6 +69,8 @@ def main() -> None:
     # Threads wait for each other spinning, and what they spin away a busy neighbour's core cannot be given
     # (docs/experiment-log.md). GNU OpenMP reads this when torch is loaded, hence here.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Python would end at once, and leave half a file behind.
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     try:
         app()
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from resattn.errors import ResattnError
 from resattn.tables import console, print_offline, print_preparation, print_scores, print_variants
-from resattn.training.recipe import Recipe
+from resattn.training.recipe import Recipe, parse_duration
 
 if TYPE_CHECKING:
     from resattn.training.run_folder import RunFolder
@@ -84,6 +84,7 @@ def train(
     recipe_file: Annotated[str | None, Parameter(name="--recipe")] = None,
     run_dir: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    save_every: str = "60s",
     devices: int = 1,
     nodes: int = 1,
     head: str | None = None,
@@ -100,6 +101,8 @@ def train(
         The run's folder; runs/DATA-MODEL-N where left out.
     resume
         Go on with the run in --run-dir, or with the newest unfinished one under runs/.
+    save_every
+        How often to save what a killed run goes on from.
     devices
         Processes on this machine, each with a GPU of its own or its share of the cores. They divide every batch.
     nodes
@@ -111,7 +114,7 @@ def train(
     """
     from resattn.training import run as running
     from resattn.training.launching import launch
-    from resattn.training.processes import this_process
+    from resattn.training.processes import Processes, this_process
     from resattn.training.stopping import TrainingStopped
 
     if recipe.start_from and not recipe_file:
@@ -121,17 +124,18 @@ def train(
             "--resume goes on with the recipe in the run folder, and takes no options of a recipe",
             "leave them out, or start a new run without --resume",
         )
-    processes = this_process()
+    processes, seconds = this_process(), parse_duration(save_every)
     recipe, folder = _run_folder(
         recipe, run_dir, resume=resume, several=max(processes.world, devices * nodes) > 1
     )
     if processes.world == 1 and devices * nodes > 1:
+        Processes(world=devices * nodes).share_of(recipe.batch_size)
         launch(sys.argv[1:], devices=devices, nodes=nodes, head=head, restarts=restarts)
     try:
         if resume:
-            result = running.resume(folder, processes=processes)
+            result = running.resume(folder, checkpoint_seconds=seconds, processes=processes)
         else:
-            result = running.train_or_go_on(recipe, folder, processes)
+            result = running.train_or_go_on(recipe, folder, processes, checkpoint_seconds=seconds)
     except TrainingStopped as stopped:
         if processes.first:
             print(f"stopped by {stopped}; go on with: {folder.resume_command}", file=sys.stderr)

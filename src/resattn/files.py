@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and failures to write them told in words."""
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,13 @@ def is_file(path: Path | str) -> bool:
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes its place at the end, or vanishes.
 
-    Missing folders are made; the contents are on the disk before the name is. Raises ResattnError, naming `path`, where
-    the disk refuses.
+    Missing folders are made; the contents are on the disk before the name is. What a killed process left of the same
+    file is removed. Raises ResattnError, naming `path`, where the disk refuses.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
         try:
             yield temporary
             with temporary.open("rb+") as file:
@@ -50,3 +52,21 @@ def whole_text_file(path: Path) -> Iterator[TextIO]:
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         yield file
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` whose process is no more."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        pid = leftover.name.split(".")[-2]
+        if pid.isdigit() and not _runs(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's, or the system cannot tell
+        return True
+    return True

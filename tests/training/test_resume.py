@@ -56,9 +56,7 @@ def assert_same_end(first: RunFolder, second: RunFolder) -> None:
     assert rows_without_seconds(first) == rows_without_seconds(second)
 
 
-@pytest.mark.parametrize(
-    ("precision", "averaging", "accumulate"), [("fp32", 0.3, 1), ("bf16", 0.3, 2), ("fp32", 0.0, 1)]
-)
+@pytest.mark.parametrize(("precision", "averaging", "accumulate"), [("fp32", 0.0, 1), ("bf16", 0.3, 2)])
 def test_killed_at_any_moment_and_resumed_is_bit_identical(
     dots: str, tmp_path: Path, precision: Literal["fp32", "bf16"], averaging: float, accumulate: int
 ) -> None:
@@ -84,8 +82,8 @@ def test_killed_at_any_moment_and_resumed_is_bit_identical(
         assert not list(killed.path.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_says_how_to_go_on(dots: str, tmp_path: Path, signum: signal.Signals) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(dots: str, tmp_path: Path) -> None:
+    signum = signal.SIGINT  # and SIGTERM in tests/chaos
     recipe = recipe_of(dots, steps=40, optimization=Optimization(optimizer="adamw", lr=0.001))
     whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
     train(recipe, whole)

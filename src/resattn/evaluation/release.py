@@ -55,10 +55,11 @@ def release(
 ) -> Release:
     """Write NAME.safetensors, NAME.json and NAME.md to `out`: weights, exact figures, model card.
 
-    `weights` is the file of a finished run, `environment` what the run recorded of its machine. With `weights_as` "auto"
-    they are stored in half precision where that costs no more than 2 right answers in 10,000 on the official validation
-    split (computed in float32), in float32 otherwise. Every figure is measured on the file that was written. `name` is the network's
-    own where left out. Raises ResattnError for weights that are not a run's, and data that are not prepared.
+    `weights` is the file of a finished run, `environment` what the run recorded of its machine. With `weights_as`
+    "auto" they are stored in half precision where that costs no more than 2 right answers in 10,000 on the official
+    validation split (computed in float32), in float32 otherwise. Every figure is measured on the file that was written.
+    `name` is the network's own where left out. Raises ResattnError for weights that are not a run's, and data that are
+    not prepared.
     """
     metadata = read_metadata(weights)
     if "recipe" not in metadata or "train_seconds" not in metadata:
