@@ -96,7 +96,7 @@ def test_preparing_outlives_a_full_disk(place: Place, survived: Callable[[str], 
 def test_a_read_only_disk_is_told(place: Place, trained: object, survived: Callable[[str], None]) -> None:
     with small_disk(place.path / "runs", "200m") as remount:
         remount("ro")
-        assert "Read-only file system" in failed(place, TRAIN)
+        assert "cannot write runs/one: Read-only file system" in failed(place, TRAIN)
         remount("rw")
         place.run(TRAIN)
         assert TRAINING.outcome(place.path) == trained

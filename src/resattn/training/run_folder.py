@@ -78,7 +78,16 @@ class RunFolder:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; ResattnError where one does already."""
+        """Keep other processes from training in this folder.
+
+        Raises ResattnError where one does already, and where the folder cannot be written.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResattnError(
+                f"cannot write {self.path}: {error.strerror or error}", "choose another --run-dir"
+            ) from error
         with locked(self.checkpoints, when_busy="leave") as free:
             if not free:
                 raise ResattnError(
