@@ -3,15 +3,32 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz chaos lint bench install clean
+.PHONY: demo test fuzz chaos lock audit lint bench install clean
 
 install: $(VENV)/installed
 
+# The newest releases that pyproject.toml allows; with LOCK=requirements.lock the very files that file names, by their hashes.
+LOCK ?=
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+ifeq ($(LOCK),)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+else
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+endif
 	touch $@
+
+# The lock anew, for all platforms and Pythons that are supported; `make audit` asks whether what it names has known holes.
+lock: install
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-header \
+		--quiet --output-file requirements.lock
+
+audit: install
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
 
 # Train a residual attention network on shapes drawn on the spot, then name what it sees in one of them.
 demo: install

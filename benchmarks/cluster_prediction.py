@@ -138,14 +138,7 @@ def page(measured: Mapping[str, Any], cluster: Cluster) -> str:
     machine, results = measured["machine"], measured["results"]
     described = attribute_docs(Cluster)
     assumed = [[f"`{name}`", f"{getattr(cluster, name):g}", text] for name, text in described.items()]
-    inputs = [
-        [
-            f"`{name}`", f"{one['side']} px", f"{one['parameters']:,}", f"{one['macs'] / 1e9:.3f} G", f"{one['norms']}",
-            f"{one['bytes']['median'] / 1e6:.1f} MB", f"{one['messages']['median']:.0f}",
-            f"{one['images_per_second']['median']:,.1f} ({one['images_per_second']['low']:,.1f}..{one['images_per_second']['high']:,.1f})",
-        ]
-        for name, one in results.items()
-    ]  # fmt: skip
+    inputs = [measured_row(name, one) for name, one in results.items()]
     columns = ["network", "images", "data", "GPUs", "seconds an epoch", "of perfect scaling", "limited by"]
     return PAGE.format(
         cpu=machine["cpu"],
@@ -170,6 +163,21 @@ def page(measured: Mapping[str, Any], cluster: Cluster) -> str:
     )
 
 
+def measured_row(name: str, one: Mapping[str, Any]) -> list[str]:
+    """A network's line of the table of what was measured."""
+    speed = {edge: f"{value:,.1f}" for edge, value in one["images_per_second"].items()}
+    return [
+        f"`{name}`",
+        f"{one['side']} px",
+        f"{one['parameters']:,}",
+        f"{one['macs'] / 1e9:.3f} G",
+        f"{one['norms']}",
+        f"{one['bytes']['median'] / 1e6:.1f} MB",
+        f"{one['messages']['median']:.0f}",
+        f"{speed['median']} ({speed['low']}..{speed['high']})",
+    ]
+
+
 def attribute_docs(kind: type) -> dict[str, str]:
     """The line under each field of a dataclass in its source."""
     import ast
@@ -188,14 +196,14 @@ def attribute_docs(kind: type) -> dict[str, str]:
 
 PAGE = """# More GPUs than we have
 
-Written by `python benchmarks/cluster_prediction.py --publish docs/scaling.md`; do not edit. **What follows is computed, not measured**: from the first table,
-which is, and from the assumptions in the second. `resattn train --devices --nodes` itself is tested with two processes, and with two hosts that are network
-namespaces of one machine.
+Written by `python benchmarks/cluster_prediction.py --publish docs/scaling.md`; do not edit. **What follows is
+computed, not measured**: from the first table, which is, and from the assumptions in the second. `resattn train
+--devices --nodes` itself is tested with two processes, and with two hosts that are network namespaces of one machine.
 
 ## Measured
 
-`python benchmarks/communication.py`, long form, on {cores} cores of {cpu}, commit {commit}: two processes, gloo, synchronised batch normalisation. "Sent" is
-what one process sends in a step, as the kernel counts it, headers included.
+`python benchmarks/communication.py`, long form, on {cores} cores of {cpu}, commit {commit}: two processes, gloo,
+synchronised batch normalisation. "Sent" is what one process sends in a step, as the kernel counts it, headers included.
 
 {inputs}
 
@@ -203,16 +211,13 @@ what one process sends in a step, as the kernel counts it, headers included.
 
 {assumed}
 
-Batches of a GPU: {batches}. Forward and backward pass cost three forward passes. Gradients go round one ring over all GPUs at the bandwidth of its slowest part.
-Each normalisation waits for four small messages a step, and nothing hides them.
+Batches of a GPU: {batches}. Forward and backward pass cost three forward passes. Gradients go round one ring over all
+GPUs at the bandwidth of its slowest part. Each normalisation waits for four small messages a step, and nothing hides
+them.
 
 ## Computed
 
 {predicted}
-
-What it says: these networks are small beside the machines that train large ones. On one machine little is lost; between machines the messages of synchronised
-normalisation are what costs, not the gradients. At 224 pixels decoding keeps a GPU waiting long before the network does, so that images should be decoded on the GPU
-or stored smaller before anything else is done about speed.
 """
 
 

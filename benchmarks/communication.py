@@ -1,8 +1,8 @@
 """How many bytes does a step of data-parallel training send, and what does one process compute in a second?
 
 Two processes train together as `resattn train --devices 2` does: DistributedDataParallel, synchronised batch
-normalisation, gloo. They have a network of their own (a namespace, made with `unshare`; it needs root), whose loopback
-interface the kernel counts: what a step sends is the difference, headers included, halved because there are two who send.
+normalisation, gloo. They have a network of their own (a namespace, made with `unshare`; it needs root), whose
+loopback interface the kernel counts: what a step sends is the difference, headers included, halved because two send.
 Messages are the calls of all_reduce, the buckets of gradients among them. Speed is one process alone with all threads.
 `cluster_prediction.py` computes with what this writes.
 

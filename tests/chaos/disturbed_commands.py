@@ -51,10 +51,12 @@ class Place:
 
     path: Path
 
-    def start(self, arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
-        """`resattn` with these arguments, in a process of its own."""
+    def start(
+        self, arguments: Sequence[str], *, within: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[str]:
+        """`resattn` with these arguments, in a process of its own, started by the command `within` where there is one."""
         return subprocess.Popen(
-            [sys.executable, "-m", "resattn", *arguments],
+            [*within, sys.executable, "-m", "resattn", *arguments],
             cwd=self.path,
             env=os.environ
             | {"RESATTN_HOME": str(self.path / "home"), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
@@ -64,9 +66,9 @@ class Place:
             text=True,
         )
 
-    def run(self, arguments: Sequence[str], **environment: str) -> None:
+    def run(self, arguments: Sequence[str], *, within: Sequence[str] = (), **environment: str) -> None:
         """The same to its end, which has to be a good one."""
-        process = self.start(arguments, **environment)
+        process = self.start(arguments, within=within, **environment)
         out, told = process.communicate(timeout=300)
         assert process.returncode == 0, f"{arguments}: {out}\n{told}"
 

@@ -113,6 +113,21 @@ def test_a_clock_that_jumps_changes_nothing(
     survived("clock jumps during train")
 
 
+def test_nothing_needs_a_network(place: Place, trained: object, survived: Callable[[str], None]) -> None:
+    alone = ["unshare", "--net"]
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare to take the network away")
+    seen = subprocess.run([*alone, "cat", "/proc/net/route"], capture_output=True, text=True)
+    if seen.returncode:
+        pytest.skip(f"needs a namespace without a network: {seen.stderr.strip()}")
+    assert len(seen.stdout.splitlines()) <= 1  # there is no way out
+    place.run(COMMANDS["prepare"].first, within=alone)
+    place.run(TRAIN, within=alone)
+    place.run(["predict", "runs/one", "dots/red"], within=alone)
+    assert TRAINING.outcome(place.path) == trained
+    survived("no network")
+
+
 @in_long_form
 @pytest.mark.parametrize("number", range(max(1, DAMAGES)))
 def test_a_damaged_checkpoint_costs_no_more_than_itself(
