@@ -54,7 +54,7 @@ class Place:
     def start(
         self, arguments: Sequence[str], *, within: Sequence[str] = (), **environment: str
     ) -> subprocess.Popen[str]:
-        """`resattn` with these arguments, in a process of its own, started by the command `within` where there is one."""
+        """`resattn` with these arguments, in a process of its own; the command `within`, if any, starts it."""
         return subprocess.Popen(
             [*within, sys.executable, "-m", "resattn", *arguments],
             cwd=self.path,
