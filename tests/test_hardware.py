@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -88,3 +89,16 @@ def test_freed_memory_is_used_again_instead_of_asked_for_again() -> None:
         for mode in ("default", "kept")
     }
     assert faults["kept"] < faults["default"] / 10
+
+
+def test_a_cpu_without_bf16_computes_in_fp32() -> None:
+    program = (
+        "from resattn.hardware import choose_execution as c; e = c(); print(e.precision, e.reason, sep=': ')"
+    )
+    # What oneDNN and ATen do on a CPU of 2013.
+    old = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    environment = {name: value for name, value in os.environ.items() if name != "RESATTN_PRECISION"} | old
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("fp32: "), done.stdout

@@ -213,6 +213,14 @@ def test_nothing_is_mixed_where_nothing_was_asked_for() -> None:
     assert mix(torch.rand(2, 3, 8, 8), torch.arange(2), PLAIN, np.random.default_rng(0)) is None
 
 
+def test_the_last_images_of_a_run_can_come_unmixed() -> None:
+    augmentation = Augmentation(cutmix=1.0, mix_until=0.75, flip="none", shift=0)
+    plain = batches_of(split_of(20), augmentation=PLAIN)
+    for number, batch in enumerate(batches_of(split_of(20), augmentation=augmentation)):
+        mixed = not torch.equal(batch.images, plain.batch(number).images)
+        assert (batch.share < 1) == mixed == (number < 9)
+
+
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_erasing_touches_none_or_every_image(probability: float) -> None:
     images = torch.zeros(6, 3, 16, 16)

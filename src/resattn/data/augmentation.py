@@ -31,6 +31,8 @@ class Augmentation:
     """Alpha of MixUp's Beta distribution (Zhang et al. 2018); 0 switches it off."""
     cutmix: float = 0.0
     """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0 switches it off. With MixUp: one or the other."""
+    mix_until: float = 1.0
+    """Share of the run in which images are mixed; behind it they come as they will be judged (Yu et al. 2021)."""
     erase: float = 0.0
     """Probability that a rectangle of 5 to 25 % of an image is filled with grey (Zhong et al. 2020)."""
 

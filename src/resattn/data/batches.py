@@ -158,7 +158,8 @@ class TrainingBatches:
             rectangles = erased_rectangles(self.batch_size, size, self.augmentation.erase, rng)
             erase(images, [rectangles[place] for place in places])
         labels = self._labels[torch.from_numpy(indices)]
-        mixed = mix(images, labels, self.augmentation, rng)
+        mixing = number < self.augmentation.mix_until * self.batches
+        mixed = mix(images, labels, self.augmentation, rng) if mixing else None
         return Batch(*mixed) if mixed else Batch(images, labels, labels, 1.0)
 
     def _order(self, epoch: int) -> np.ndarray:

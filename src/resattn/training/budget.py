@@ -15,7 +15,7 @@ from resattn.hardware import Execution
 from resattn.progress import track
 from resattn.training.fine_tuning import head_steps
 from resattn.training.optimization import make_optimizer
-from resattn.training.processes import average_gradients
+from resattn.training.processes import average_gradients, this_process
 from resattn.training.recipe import Recipe, parse_duration
 from resattn.training.task import training_loss
 
@@ -70,7 +70,8 @@ def measure_budget(
     optimizer = make_optimizer(probe, recipe.optimization, products=execution.precision)
     timings: dict[StepKind, list[float]] = {kind: [] for kind in shares}
     schedule = [(kind, repeat) for kind in shares for repeat in range(WARMUP_STEPS + TIMED_STEPS)]
-    for kind, repeat in track(schedule, total=len(schedule), description="measuring speed", unit="steps"):
+    shown = track(schedule, total=len(schedule), description="measuring speed", unit="steps")
+    for kind, repeat in shown if this_process().first else schedule:
         started = time.perf_counter()
         batch = batches.batch(kinds.index(kind))
         moved = batch._replace(

@@ -179,6 +179,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "augmentation.crop": (augmentation.crop, 0.01, 1),
         "augmentation.mixup": (augmentation.mixup, 0, 100),
         "augmentation.cutmix": (augmentation.cutmix, 0, 100),
+        "augmentation.mix_until": (augmentation.mix_until, 0, 1),
         "augmentation.erase": (augmentation.erase, 0, 1),
     }
     for name, (value, low, high) in limits.items():
