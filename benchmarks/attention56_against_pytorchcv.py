@@ -5,7 +5,8 @@ Claim: 3 times as fast in training and 2.5 times in inference, on CPUs that comp
 Peer: `resattnet56` of pytorchcv, the one packaged implementation of the same architecture, as its users run it
 (float32, torch's default memory layout); the row "by hand" adds bfloat16 autocast and channels last. Ours runs as the
 package runs it: number format, layout and freed memory are chosen by `resattn.hardware`, threads by the command's
-settings; in inference also with the batch normalisations folded into convolutions (`inference.py`). Both train with
+settings; in inference also with the batch normalisations folded into convolutions (`inference.py`), and as the file
+that `resattn export` writes, in ONNX Runtime and float32. Both train with
 torch's SGD (Nesterov momentum, weight decay) on one batch of noise; a step is forward, backward and update. Every
 measurement is a fresh process; contestants take turns.
 
@@ -20,20 +21,23 @@ measuring.like_the_command()
 import importlib.metadata
 import importlib.util
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 SIZE, CLASSES = 224, 1000
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
-OURS, FOLDED = "resattn", "resattn, folded"
+OURS, FOLDED, EXPORTED = "resattn", "resattn, folded", "resattn, exported"
 USUAL, BY_HAND = "pytorchcv", "pytorchcv, bf16 and channels last by hand"
-MODES = {"training": (OURS, USUAL, BY_HAND), "inference": (OURS, FOLDED, USUAL, BY_HAND)}
+MODES = {"training": (OURS, USUAL, BY_HAND), "inference": (OURS, FOLDED, EXPORTED, USUAL, BY_HAND)}
 
 
 def our_contestant(name: str) -> tuple[nn.Module, Any, Any, Any]:
@@ -77,6 +81,8 @@ def their_contestant(name: str) -> tuple[nn.Module, Any, Any, Any]:
 def measure_cell(cell: dict[str, Any]) -> dict[str, float]:
     """Images a second and peak memory of one contestant in this process."""
     torch.manual_seed(0)
+    if cell["name"] == EXPORTED:
+        return measure_file(cell)
     make = our_contestant if cell["name"] in (OURS, FOLDED) else their_contestant
     network, optimizer, autocast, memory_format = make(cell["name"])
     images = torch.rand(cell["batch"], 3, SIZE, SIZE).contiguous(memory_format=memory_format)
@@ -89,6 +95,26 @@ def measure_cell(cell: dict[str, Any]) -> dict[str, float]:
         step = partial(infer, network, autocast, images)
     seconds = timed(step, cell["warmup"], cell["steps"])
     return {"images_per_second": cell["batch"] / seconds, "peak_memory": measuring.peak_memory()}
+
+
+def measure_file(cell: dict[str, Any]) -> dict[str, float]:
+    """The same of the exported file."""
+    from resattn.serving.exported_model import ExportedModel
+
+    model = ExportedModel.open(cell["file"])
+    images = np.random.default_rng(0).integers(0, 256, (cell["batch"], SIZE, SIZE, 3), dtype=np.uint8)
+    seconds = timed(lambda: model(images), cell["warmup"], cell["steps"])
+    return {"images_per_second": cell["batch"] / seconds, "peak_memory": measuring.peak_memory()}
+
+
+def write_file(folder: Path) -> Path:
+    """Our network, exported."""
+    from resattn.models import create_model
+    from resattn.serving.export import export
+
+    file = folder / "network.onnx"
+    export(create_model("resattn_56", num_classes=CLASSES), file, progress=False)
+    return file
 
 
 def train_step(network: nn.Module, optimizer: Any, autocast: Any, images: Tensor, labels: Tensor) -> None:
@@ -107,7 +133,7 @@ def infer(network: nn.Module, autocast: Any, images: Tensor) -> None:
         network(images)
 
 
-def timed(step: Callable[[], None], warmup: int, steps: int) -> float:
+def timed(step: Callable[[], object], warmup: int, steps: int) -> float:
     """Median seconds of a step."""
     seconds = []
     for _ in range(warmup + steps):
@@ -117,10 +143,19 @@ def timed(step: Callable[[], None], warmup: int, steps: int) -> float:
     return statistics.median(seconds[warmup:])
 
 
-def measure(mode: str, batch: int, *, rounds: int, warmup: int, steps: int) -> dict[str, dict[str, Any]]:
+def measure(
+    mode: str, batch: int, file: Path, *, rounds: int, warmup: int, steps: int
+) -> dict[str, dict[str, Any]]:
     """All contestants of a mode at one batch size, in turn, each time in a fresh process."""
     cells = {
-        name: {"name": name, "mode": mode, "batch": batch, "warmup": warmup, "steps": steps}
+        name: {
+            "name": name,
+            "mode": mode,
+            "batch": batch,
+            "file": str(file),
+            "warmup": warmup,
+            "steps": steps,
+        }
         for name in MODES[mode]
     }
     contestants = {
@@ -128,7 +163,7 @@ def measure(mode: str, batch: int, *, rounds: int, warmup: int, steps: int) -> d
             measuring.in_fresh_process,
             __file__,
             cell,
-            settings=measuring.COMMAND_SETTINGS if name in (OURS, FOLDED) else measuring.USER_SETTINGS,
+            settings=measuring.USER_SETTINGS if name in (USUAL, BY_HAND) else measuring.COMMAND_SETTINGS,
         )
         for name, cell in cells.items()
     }
@@ -180,12 +215,14 @@ def main(argv: list[str] | None = None) -> None:
     found["versions"]["pytorchcv"] = importlib.metadata.version("pytorchcv")
     rounds, warmup = (1, 1) if options.short else (5, 2)
     results = {}
-    for mode, batches in (("training", options.training), ("inference", options.inference)):
-        steps = (2 if mode == "training" else 5) if options.short else 5
-        for batch in batches:
-            results[f"{mode}, batch {batch}"] = measure(
-                mode, batch, rounds=rounds, warmup=warmup, steps=steps
-            )
+    with tempfile.TemporaryDirectory(prefix="resattn-56-") as folder:
+        file = write_file(Path(folder)) if options.inference else Path(folder)
+        for mode, batches in (("training", options.training), ("inference", options.inference)):
+            steps = (2 if mode == "training" else 5) if options.short else 5
+            for batch in batches:
+                results[f"{mode}, batch {batch}"] = measure(
+                    mode, batch, file, rounds=rounds, warmup=warmup, steps=steps
+                )
     measuring.finish(options, __doc__, found, results, shown(results))
 
 
