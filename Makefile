@@ -45,7 +45,7 @@ fuzz: install
 	OMP_NUM_THREADS=1 RESATTN_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzzing tests/data/test_tiny_imagenet_fuzz.py
 
 # Kills, full disks and other faults at moments drawn from a seed, counted at the end; the suite tries one of each.
-MOMENTS ?= 10
+MOMENTS ?= 12
 SEED ?= 0
 chaos: install
 	OMP_NUM_THREADS=1 RESATTN_CHAOS_MOMENTS=$(MOMENTS) RESATTN_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -n auto tests/chaos

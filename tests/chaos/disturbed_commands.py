@@ -31,7 +31,7 @@ COMPARISON: dict[str, Any] = {
     "control": "plain",
     "arms": {"masks": {"model": "resattn_mini"}},
     "equal": "steps",
-    "seeds": 2,
+    "seeds": 1,
 }
 STUDY = [
     "tune",
@@ -39,7 +39,7 @@ STUDY = [
     "--recipe",
     "trial.yaml",
     "--trials",
-    "3",
+    "2",
     "--search",
     "optimization.lr=0.01,0.02,0.04",
 ]
