@@ -45,7 +45,7 @@ class Cluster:
     cores_a_gpu: int = 12
     """Processor cores that decode and augment for each GPU."""
     images_a_core: float = 250.0
-    """JPEGs a core decodes and resizes to 224 px in a second (Pillow-SIMD's published figures; not measured here)."""
+    """JPEGs of ImageNet's size that a core decodes and resizes to 224 px in a second (assumed)."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def table(results: Mapping[str, Any], cluster: Cluster) -> list[list[str]]:
             f"{network['side']} px",
             data.name,
             f"{one.gpus}",
-            f"{one.seconds:,.1f}",
+            f"{one.seconds:,.3g}" if one.seconds < 100 else f"{one.seconds:,.0f}",
             f"{one.efficiency:.0%}",
             one.limit,
         ]
