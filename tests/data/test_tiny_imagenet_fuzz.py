@@ -38,7 +38,8 @@ NAMES = st.one_of(
             f"{P}elsewhere/file",
         ]
     ),
-    st.text(min_size=1, max_size=12),
+    # zipfile itself can write no name that begins with a NUL: it ends there.
+    st.text(min_size=1, max_size=12).filter(lambda name: not name.startswith("\0")),
 )
 BYTES = st.binary(max_size=12)
 

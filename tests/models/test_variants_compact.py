@@ -59,3 +59,9 @@ def test_units_behind_the_stem_keep_its_resolution_and_channels() -> None:
     assert [mask.shape[2:] for mask in masks.values()] == [(16, 12), (8, 6)]
     logits.square().sum().backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+
+
+@pytest.mark.parametrize("option", [{"width_scale": 0.001}, {"stem_width": 0}, {"mask_width": 0}])
+def test_a_network_without_channels_is_refused(option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(option))} leaves no channels"):
+        create_model("resattn_mini", **option)

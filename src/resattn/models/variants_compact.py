@@ -64,12 +64,16 @@ def compact_network(
     `attention` is the kind of mask, and `masked_stages` says which stages (from 1) have one, `mask_width` and
     `mask_depth` the compact masks' channels and scales. `learning` "none" leaves all masks out. Another `unit`
     has four times the channels, which costs about as many multiply-accumulates. Raises ValueError for a stage or
-    unit that is not there.
+    unit that is not there, and for widths of no channels.
     """
     if unit not in UNITS:
         raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
     units, factor = UNITS[unit]
     widths = [round(factor * width * width_scale) for width in widths]
+    channels = {"width_scale": min(widths), "stem_width": stem_width, "mask_width": mask_width}
+    for option, narrowest in channels.items():
+        if narrowest < 1:
+            raise ValueError(f"{option} leaves no channels")
     if learning == "none":
         attention = "none"
     if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
