@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from importlib.metadata import version
+from types import FrameType
 
 from cyclopts import App, ArgumentCollection
 
@@ -64,13 +65,25 @@ app.command("resattn.cli_serve:serve", name="serve", help="Serve a network over 
 app.command("resattn.cli:models", name="models", help="List the networks with their cost and weights.")
 
 
+def _end(signum: int, _frame: FrameType | None) -> None:
+    """Leave nothing half-written, and end by the signal.
+
+    Not by an exception: it would come up wherever the program happens to be, and be swallowed or taken for something
+    else in a callback or an import.
+    """
+    files = sys.modules.get("resattn.files")
+    if files is not None:
+        files.remove_unfinished()
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+
+
 def main() -> None:
     """Entry point of the `resattn` command; a failure the user can mend is printed, without a traceback."""
     # Threads wait for each other spinning, and what they spin away a busy neighbour's core cannot be given
     # (docs/experiment-log.md). GNU OpenMP reads this when torch is loaded, hence here.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # Python would end at once, and leave half a file behind.
-    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except KeyboardInterrupt:

@@ -31,12 +31,8 @@ def moments(kind: signal.Signals, count: int, names: Iterable[str] = COMMANDS) -
 
 KILLS = [*moments(signal.SIGKILL, MOMENTS), *moments(signal.SIGTERM, MOMENTS)]
 SLEEPS = moments(signal.SIGSTOP, (MOMENTS + 1) // 2)
-if not MOMENTS:  # the suite's share: one fault for each command
-    KILLS = [
-        *moments(signal.SIGKILL, 1, ["prepare", "compare"]),
-        *moments(signal.SIGTERM, 1, ["export", "tune"]),
-    ]
-    SLEEPS = moments(signal.SIGSTOP, 1, ["train"])
+if not MOMENTS:  # the suite's share
+    KILLS = [*moments(signal.SIGKILL, 1, ["prepare"]), *moments(signal.SIGTERM, 1, ["export"])]
 
 
 @pytest.fixture(scope="session")

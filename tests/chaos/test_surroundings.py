@@ -16,9 +16,9 @@ from resattn.training.checkpoints import checkpoint_files
 from resattn.training.history import read_rows
 
 SEED = int(os.environ.get("RESATTN_CHAOS_SEED", "0"))
-# What tests/training/test_resume.py does once is tried at more moments here, where more than the suite's are asked for.
+# Left to `make chaos`: what tests/training/test_resume.py does once, and what takes long.
 DAMAGES = int(os.environ.get("RESATTN_CHAOS_MOMENTS", "0"))
-in_long_form = pytest.mark.skipif(DAMAGES == 0, reason="tests/training has it; make chaos tries more moments")
+in_long_form = pytest.mark.skipif(DAMAGES == 0, reason="left to make chaos")
 MEMORY = Path("/sys/fs/cgroup/memory")
 TRAINING = COMMANDS["train"]
 # Python reads this before anything else, where it lies on PYTHONPATH as sitecustomize.py.
@@ -93,6 +93,7 @@ def test_preparing_outlives_a_full_disk(place: Place, survived: Callable[[str], 
     survived("disk full during prepare")
 
 
+@in_long_form
 def test_a_read_only_disk_is_told(place: Place, trained: object, survived: Callable[[str], None]) -> None:
     with small_disk(place.path / "runs", "200m") as remount:
         remount("ro")
@@ -103,6 +104,7 @@ def test_a_read_only_disk_is_told(place: Place, trained: object, survived: Calla
     survived("read-only disk under train")
 
 
+@in_long_form
 def test_a_clock_that_jumps_changes_nothing(
     place: Place, trained: object, survived: Callable[[str], None]
 ) -> None:

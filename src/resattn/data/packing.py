@@ -46,6 +46,7 @@ from resattn.data.durable import (
 )
 from resattn.data.locking import locked
 from resattn.errors import ResattnError
+from resattn.files import unfinished
 from resattn.version import __version__
 
 FORMAT = 1
@@ -161,6 +162,7 @@ class PackedWriter:
                 self._held.enter_context(locked(self._folder))
                 self._held.callback(_discard, self._folder)
                 _remove_leftovers(self._root, ours=self._folder)
+                self._held.enter_context(unfinished(self._temporary))
                 self._temporary.mkdir()
         except BaseException:
             self._held.close()
