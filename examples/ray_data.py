@@ -50,6 +50,8 @@ def main() -> None:
         fn_constructor_args=(options.model,),
         batch_size=64,
         compute=ray.data.ActorPoolStrategy(size=options.workers),
+        # Ray keeps a core for each worker; on a small machine none would be left to read the images.
+        num_cpus=0.5,
     )
     found.write_parquet(options.out)
 
