@@ -44,7 +44,7 @@ CASES ?= 4000
 fuzz: install
 	OMP_NUM_THREADS=1 RESATTN_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzzing tests/data/test_tiny_imagenet_fuzz.py
 
-# Kills, full disks and other faults at moments drawn from a seed, counted at the end; the suite tries one of each.
+# Kills, full disks and other faults at moments drawn from a seed, counted at the end; the suite tries a few.
 MOMENTS ?= 12
 SEED ?= 0
 chaos: install

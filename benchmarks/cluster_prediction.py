@@ -19,7 +19,9 @@ from typing import Any
 import measuring
 
 GPUS = (1, 8, 64)
-BACKWARD_COSTS = 3  # forward and backward together cost about three forward passes
+# What a forward and a backward pass cost together.
+FORWARD_PASSES_A_STEP = 3
+COLUMNS = ["network", "images", "data", "GPUs", "seconds an epoch", "of perfect scaling", "limited by"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Prediction:
 
 def step_seconds(network: Mapping[str, Any], batch: int, gpus: int, cluster: Cluster) -> tuple[float, str]:
     """Seconds of a step on `gpus` GPUs with `batch` images each, and what takes the longest."""
-    flops = 2 * BACKWARD_COSTS * network["macs"] * batch
+    flops = 2 * FORWARD_PASSES_A_STEP * network["macs"] * batch
     computing = flops / (cluster.gpu_tflops * 1e12 * cluster.utilisation)
     if gpus == 1:
         return computing, "computing"
@@ -89,7 +91,9 @@ def step_seconds(network: Mapping[str, Any], batch: int, gpus: int, cluster: Clu
     norms = (
         4 * network["norms"] * latency * 1e-6
     )  # two messages forward, two backward, and nothing hides them
-    exposed = max(0.0, gradients - min(cluster.hidden * gradients, computing * 2 / BACKWARD_COSTS)) + norms
+    exposed = (
+        max(0.0, gradients - min(cluster.hidden * gradients, computing * 2 / FORWARD_PASSES_A_STEP)) + norms
+    )
     return computing + exposed, "normalisation's messages" if norms > computing else "computing"
 
 
@@ -139,7 +143,6 @@ def page(measured: Mapping[str, Any], cluster: Cluster) -> str:
     described = attribute_docs(Cluster)
     assumed = [[f"`{name}`", f"{getattr(cluster, name):g}", text] for name, text in described.items()]
     inputs = [measured_row(name, one) for name, one in results.items()]
-    columns = ["network", "images", "data", "GPUs", "seconds an epoch", "of perfect scaling", "limited by"]
     return PAGE.format(
         cpu=machine["cpu"],
         cores=machine["cores"],
@@ -159,7 +162,7 @@ def page(measured: Mapping[str, Any], cluster: Cluster) -> str:
         ),
         assumed=markdown(["assumption", "value", "what it is"], assumed),
         batches=", ".join(f"{batch} images of {side} px" for side, batch in BATCH.items()),
-        predicted=markdown(columns, table(results, cluster)),
+        predicted=markdown(COLUMNS, table(results, cluster)),
     )
 
 
@@ -236,8 +239,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"{options.measured} is not there; write it with python benchmarks/communication.py")
     measured = json.loads(options.measured.read_text())
     cluster = Cluster(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Cluster)})
-    columns = ["network", "images", "data", "GPUs", "seconds an epoch", "of perfect scaling", "limited by"]
-    print(measuring.table(columns, table(measured["results"], cluster)))
+    print(measuring.table(COLUMNS, table(measured["results"], cluster)))
     if options.publish:
         options.publish.write_text(page(measured, cluster), encoding="utf-8")
 

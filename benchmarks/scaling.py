@@ -42,6 +42,7 @@ from resattn.models.cost import multiply_accumulates
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.variants_compact import MINI, compact_network
 from resattn.training.optimization import make_optimizer
+from resattn.training.processes import average_gradients
 from resattn.training.recipe import Optimization
 from resattn.training.task import training_loss
 
@@ -108,16 +109,6 @@ def make_network(width: int) -> ResidualAttentionNetwork:
     )
 
 
-def average_gradients(network: nn.Module, world: int) -> None:
-    """Replace every gradient by its mean over all processes, in one message."""
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    message = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    torch.distributed.all_reduce(message)
-    means = torch.split(message.div_(world), [gradient.numel() for gradient in gradients])
-    for gradient, mean in zip(gradients, means, strict=True):
-        gradient.copy_(mean.view(gradient.shape))
-
-
 def train_steps(cell: Mapping[str, Any]) -> dict[str, float]:
     """Do the cell's steps as process `rank` of `processes`: images a second of all, memory of this one."""
     imports = measuring.peak_memory()
@@ -145,8 +136,7 @@ def train_steps(cell: Mapping[str, Any]) -> dict[str, float]:
         loss, _ = training_loss(network, batches.batch(number), execution, LABEL_SMOOTHING)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if cell["processes"] > 1:
-            average_gradients(network, cell["processes"])
+        average_gradients(network)
         optimizer.step()
     seconds = time.perf_counter() - started
     return {

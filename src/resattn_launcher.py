@@ -93,9 +93,8 @@ def main() -> None:
         what, mend = getattr(error, "what", None), getattr(error, "mend", None)
         if what is None:
             raise
-        if (
-            int(os.environ.get("LOCAL_RANK", "0")) > 0
-        ):  # torchrun's first process on this machine says the same
+        # Of torchrun's processes on this machine the first says it for all.
+        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             sys.exit(1)
         print(f"error: {what}", file=sys.stderr)
         if mend:

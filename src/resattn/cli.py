@@ -129,7 +129,8 @@ def train(
         recipe, run_dir, resume=resume, several=max(processes.world, devices * nodes) > 1
     )
     if processes.world == 1 and devices * nodes > 1:
-        Processes(world=devices * nodes).share_of(recipe.batch_size)
+        if not resume:  # whose batch size the run folder knows
+            Processes(world=devices * nodes).require_even_shares(recipe.batch_size)
         launch(sys.argv[1:], devices=devices, nodes=nodes, head=head, restarts=restarts)
     try:
         if resume:

@@ -105,7 +105,7 @@ def resolved_steps(recipe: Recipe) -> int:
 
 def resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, processes: Processes = ALONE) -> Job:
     """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
-    processes.share_of(recipe.batch_size)
+    processes.require_even_shares(recipe.batch_size)
     held_out = recipe.validate_on == HELD_OUT
     train_split = open_split(recipe.data, KEPT if held_out else "train")
     val_split = open_split(recipe.data, recipe.validate_on)

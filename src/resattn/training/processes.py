@@ -44,17 +44,13 @@ class Processes:
         """How many machines there are; each has as many processes."""
         return self.world // self.local_world
 
-    def share_of(self, batch_size: int) -> int:
-        """Images of a batch that fall to each process; ResattnError where they cannot be divided evenly.
-
-        By pairs, because mixing takes the images of a batch two by two.
-        """
+    def require_even_shares(self, batch_size: int) -> None:
+        """Raise ResattnError where the images of a batch cannot be divided evenly, and by the pairs that are mixed."""
         if self.world > 1 and batch_size % (2 * self.world):
             raise ResattnError(
                 f"a batch of {batch_size} images cannot be divided among {self.world} processes pair by pair",
                 f"choose a batch_size that is a multiple of {2 * self.world}",
             )
-        return batch_size // self.world
 
 
 ALONE = Processes()
