@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from torch import nn
 
 from resattn.data.augmentation import Augmentation
 from resattn.data.batches import TrainingBatches

@@ -1,6 +1,5 @@
 """Predictions for more images than one would wait for: into one file, line by line, going on where it was stopped."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from resattn import progress
+from resattn.data.durable import file_sha256
 from resattn.data.image_streams import EncodedImage, iter_images
 from resattn.errors import ResattnError
 from resattn.files import whole_text_file
@@ -39,8 +39,7 @@ def predict_to_file(source: str, paths: Sequence[str], out: Path, *, top: int = 
     if out.exists():
         raise ResattnError(f"{out} is there already", "move it away, or choose another --out")
     partial, job = out.with_name(out.name + ".partial"), out.with_name(out.name + ".job")
-    with find_weights(source).open("rb") as weights:
-        sha256 = hashlib.file_digest(weights, "sha256").hexdigest()
+    sha256 = file_sha256(find_weights(source))
     predictor = Predictor(load(source))
     _require_same_job(job, {"network": source, "weights": sha256, "paths": list(paths), "top": top})
     try:

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there, and the newest one that can be read."""
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from resattn.data.durable import file_sha256
 from resattn.errors import ResattnError
 from resattn.files import whole_file, whole_text_file
 from resattn.training.processes import largest
@@ -30,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     f"cannot write checkpoint {path}: {error}", "make room there, then resume"
                 ) from error
             with whole_text_file(checksum_file(Path(path))) as checksum:
-                checksum.write(_sha256(temporary) + "\n")
+                checksum.write(file_sha256(temporary) + "\n")
 
 
 class Checkpoints(pl.Callback):
@@ -119,14 +119,9 @@ def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint; None where it is whole."""
     try:
         written = checksum_file(path).read_text(encoding="ascii").strip()
-        if _sha256(path) != written:
+        if file_sha256(path) != written:
             return "its checksum is another"
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         return type(error).__name__
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
