@@ -32,6 +32,13 @@ def test_it_begins_at_one_half_everywhere(x: Tensor) -> None:
     assert mask(x).unique().tolist() == [0.5]
 
 
+def test_with_tanh_it_begins_as_the_identity_and_can_silence(x: Tensor) -> None:
+    mask = CompactMask(16, activation="tanh")
+    assert mask(x).unique().tolist() == [0]
+    mask.gate.bias.data.fill_(-9)
+    assert (1 + mask(x)).max() < 1e-3
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_logits_are_the_enlarged_readings_of_all_scales_and_one_gate(depth: int, x: Tensor) -> None:
     """Reading first and enlarging after gives what enlarging all channels and reading after would."""
@@ -70,6 +77,11 @@ def test_channels_last_features_stay_channels_last(x: Tensor) -> None:
 def test_a_mask_needs_a_scale() -> None:
     with pytest.raises(ValueError, match="at least one scale, not 0"):
         CompactMask(16, depth=0)
+
+
+def test_another_activation_is_refused() -> None:
+    with pytest.raises(ValueError, match="mask_activation must be one of .*'relu'"):
+        create_model("resattn_mini", mask_activation="relu")
 
 
 def test_options_of_the_family() -> None:

@@ -7,7 +7,7 @@ features to a few channels, each scale is read as one channel, and only those si
 reads the hourglass's coarsest features, not the wide ones once more.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,31 @@ from resattn.models.residual_units import convolution
 from resattn.models.soft_mask import upsample
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+CompactActivation = Literal["sigmoid", "tanh"]
 
 
 class CompactMask(nn.Module):
-    """sigmoid(spatial + channel): logits of each position and of each channel, broadcast to both and summed.
+    """An activation of spatial + channel: logits of each position and of each channel, broadcast and summed.
 
-    Maps N x channels x H x W to N x channels x H x W in (0, 1).
+    Maps N x channels x H x W to the same shape: in (0, 1) with the activation "sigmoid", in (-1, 1) with "tanh".
 
     Each of `depth` scales is a 3x3 convolution of stride 2 to `width` channels, BN and ReLU. A 1x1
     convolution reads each as one map; from the coarsest up they are enlarged bilinearly (corners aligned) to
     the size they meet, and summed: the spatial logits. The average of the coarsest features over positions,
     through one linear layer, is the channel logits (after Hu et al. 2018, arXiv 1709.01507). What reads
-    begins at zero, so the mask is 0.5 everywhere at first and the module 1.5 T, which the next unit's BN
-    absorbs.
+    begins at zero. So a sigmoid's mask is 0.5 everywhere at first and the module 1.5 T, which the next unit's BN
+    absorbs; a tanh's is 0 and the module T, which it can come to silence as well as to double. Raises ValueError
+    for another activation, and for no scale.
     """
 
-    def __init__(self, channels: int, *, width: int = 32, depth: int = 2) -> None:
+    def __init__(
+        self, channels: int, *, width: int = 32, depth: int = 2, activation: CompactActivation = "sigmoid"
+    ) -> None:
         super().__init__()
+        if activation not in get_args(CompactActivation):
+            raise ValueError(
+                f"mask_activation must be one of {get_args(CompactActivation)}, not {activation!r}"
+            )
         if depth < 1:
             raise ValueError(f"a compact mask needs at least one scale, not {depth}")
         self.down = nn.ModuleList(
@@ -46,9 +54,10 @@ class CompactMask(nn.Module):
         self.read = nn.ModuleList(_zeroed(nn.Conv2d(width, 1, 1, bias=False)) for _ in range(depth))
         # Its bias is every channel's: the maps need none of their own.
         self.gate = _zeroed(nn.Linear(width, channels))
+        self.activation: CompactActivation = activation
 
     def logits(self, x: Tensor) -> Tensor:
-        """N x channels x H x W, before the sigmoid."""
+        """N x channels x H x W, before the activation."""
         sizes = []
         maps = []
         for down, read in zip(self.down, self.read, strict=True):
@@ -64,8 +73,9 @@ class CompactMask(nn.Module):
         return (spatial.permute(0, 2, 3, 1) + channel[:, None, None, :]).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mask, N x channels x H x W in (0, 1)."""
-        return torch.sigmoid(self.logits(x))
+        """The mask, N x channels x H x W."""
+        logits = self.logits(x)
+        return torch.sigmoid(logits) if self.activation == "sigmoid" else torch.tanh(logits)
 
 
 def _zeroed(layer: Layer) -> Layer:

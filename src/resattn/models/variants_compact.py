@@ -7,7 +7,7 @@ resolution, the second is the trunk. A mask sits on the first and second stage, 
 frame without masks, and with squeeze-and-excitation in their places.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from timm.models import generate_default_cfgs
 from torch import nn
 
 from resattn.models.attention_module import AttentionModule
-from resattn.models.compact_mask import CompactMask
+from resattn.models.compact_mask import CompactActivation, CompactMask
 from resattn.models.inception_units import InceptionResNetA, InceptionResNetB, InceptionResNetC
 from resattn.models.network import ClassifierHead, ResidualAttentionNetwork
 from resattn.models.registry import build_network, default_cfg, normalization, register_variant
@@ -30,6 +30,7 @@ from resattn.models.squeeze_excitation import SqueezeExcitation
 MINI = (64, 128, 256)
 SMALL = (128, 256, 512)
 
+Attention = Literal["compact", "squeeze_excitation", "none"]
 Unit = Literal["basic", "bottleneck", "resnext", "inception_resnet"]
 # By stage, and how many times the basic unit's channels a unit takes to cost as much as it (He et al. 2016, table 1).
 UNITS: Mapping[Unit, tuple[tuple[UnitFactory, ...], int]] = {
@@ -43,7 +44,7 @@ UNITS: Mapping[Unit, tuple[tuple[UnitFactory, ...], int]] = {
 def compact_network(
     *,
     widths: Sequence[int],
-    attention: Literal["compact", "squeeze_excitation", "none"],
+    attention: Attention,
     num_classes: int = 200,
     in_chans: int = 3,
     drop_rate: float = 0.0,
@@ -56,39 +57,35 @@ def compact_network(
     stem_units: int = 0,
     mask_width: int = 32,
     mask_depth: int = 2,
+    mask_activation: CompactActivation = "sigmoid",
 ) -> ResidualAttentionNetwork:
     """The frame of the family.
 
     `widths` are the stages' channels, times `width_scale`, and `stem_width` the stem's, behind whose convolution
     come `stem_units` units of as many channels, at 32x32; `trunk_units` are the units of each stage's trunk.
-    `attention` is the kind of mask, and `masked_stages` says which stages (from 1) have one, `mask_width` and
-    `mask_depth` the compact masks' channels and scales. `learning` "none" leaves all masks out. Another `unit`
-    has four times the channels, which costs about as many multiply-accumulates. Raises ValueError for a stage or
-    unit that is not there, and for widths of no channels.
+    `attention` is the kind of mask, and `masked_stages` says which stages (from 1) have one; `mask_width`,
+    `mask_depth` and `mask_activation` are the compact masks' channels, scales and activation. `learning` "none"
+    leaves all masks out. Another `unit` has four times the channels, which costs about as many
+    multiply-accumulates. Raises ValueError for a stage or unit that is not there, and for widths of no channels.
     """
     if unit not in UNITS:
         raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
     units, factor = UNITS[unit]
     widths = [round(factor * width * width_scale) for width in widths]
-    channels = {"width_scale": min(widths), "stem_width": stem_width, "mask_width": mask_width}
-    for option, narrowest in channels.items():
-        if narrowest < 1:
-            raise ValueError(f"{option} leaves no channels")
-    if learning == "none":
-        attention = "none"
+    _require_channels(width_scale=min(widths), stem_width=stem_width, mask_width=mask_width)
+    attention = "none" if learning == "none" else attention
     if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
         raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {len(widths)}")
+    mask_of: dict[str, Callable[[int], nn.Module]] = {
+        "compact": partial(CompactMask, width=mask_width, depth=mask_depth, activation=mask_activation),
+        "squeeze_excitation": SqueezeExcitation,
+    }
     stem = _strided_stem(in_chans, stem_width, activated=units[0].activates_output)
-    before = stem_width
-    for _ in range(stem_units):
-        stem.append(units[0](stem_width, stem_width, 1))
+    stem.extend(units[0](stem_width, stem_width, 1) for _ in range(stem_units))
     stages = []
+    before = stem_width
     for i, (width, residual_unit) in enumerate(zip(widths, units, strict=True), start=1):
-        mask: nn.Module | None = None
-        if attention == "compact" and i in masked_stages:
-            mask = CompactMask(width, width=mask_width, depth=mask_depth)
-        elif attention == "squeeze_excitation" and i in masked_stages:
-            mask = SqueezeExcitation(width)
+        mask = mask_of[attention](width) if attention != "none" and i in masked_stages else None
         module = AttentionModule(
             pre=residual_unit(before, width, 2),
             trunk=_in_a_row([residual_unit(width, width, 1) for _ in range(trunk_units)]),
@@ -98,18 +95,20 @@ def compact_network(
         )
         stages.append([module])
         before = width
+    norm = None if units[-1].activates_output else nn.BatchNorm2d(before)
     return ResidualAttentionNetwork(
         stem=stem,
         stages=stages,
-        head=ClassifierHead(
-            in_features=before,
-            num_classes=num_classes,
-            norm=None if units[-1].activates_output else nn.BatchNorm2d(before),
-            drop_rate=drop_rate,
-        ),
+        head=ClassifierHead(in_features=before, num_classes=num_classes, norm=norm, drop_rate=drop_rate),
         num_features=before,
         **normalization(in_chans),
     )
+
+
+def _require_channels(**channels: int) -> None:
+    for option, narrowest in channels.items():
+        if narrowest < 1:
+            raise ValueError(f"{option} leaves no channels")
 
 
 def _in_a_row(units: Sequence[nn.Module]) -> nn.Module:
