@@ -186,6 +186,15 @@ def test_predict_takes_the_shipped_network_or_one_of_ours(
     assert json.loads(own)["labels"] == json.loads(shipped)["labels"]
 
 
+def test_predict_into_a_file_says_how_many(
+    trained_dots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "predictions.jsonl"
+    printed = printed_by(capsys, "predict", trained_dots.photo, "--out", out, "--json")
+    assert json.loads(printed) == {"out": str(out), "images": 1, "unreadable": 0, "before": 0}
+    assert len(out.read_text().splitlines()) == 1
+
+
 def test_the_shipped_network_evaluates_to_the_digit(trained_dots, capsys: pytest.CaptureFixture[str]) -> None:
     printed = json.loads(printed_by(capsys, "evaluate", "resattn_mini", "--flip", "--json"))
     facts = json.loads((trained_dots.release / "resattn_mini.json").read_text())

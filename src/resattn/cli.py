@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -190,7 +191,7 @@ def predict(
     top
         How many classes to name.
     json_output
-        Print one JSON object a line, one line an image.
+        Print one JSON object a line, one line an image; with --out one object, how many images there were.
     """
     from resattn.data.image_streams import iter_image_files
     from resattn.models.loading import load, network_and_images
@@ -199,7 +200,11 @@ def predict(
 
     source, images = network_and_images(paths, model=model)
     if out is not None:
-        print_offline(predict_to_file(source, images, out, top=top), out)
+        report = predict_to_file(source, images, out, top=top)
+        if json_output:
+            print(json.dumps({"out": str(out), **asdict(report)}))
+        else:
+            print_offline(report, out)
         return
     files = iter_image_files(images)
     predictor = Predictor(load(source))
