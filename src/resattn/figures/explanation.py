@@ -5,24 +5,13 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
-from resattn.figures.style import (
-    GREEN,
-    MUTED,
-    ORANGE,
-    PALE,
-    SKY,
-    STYLE,
-    Series,
-    headed_figure,
-    short_name,
-)
+from resattn.figures.panels import Image, likeliest, name_range, picture
+from resattn.figures.style import GREEN, ORANGE, STYLE, Series, headed_figure
 
-Image = npt.NDArray[np.uint8]
 Box = Sequence[float] | Series
 CHANNELS = 3
 WIDTH, ABOVE, MODULE, CARD = 10.4, 2.75, 1.66, 1.52
@@ -63,12 +52,12 @@ def explanation_sheet(
     panels[-1].set_box_aspect(1 / bars)
     scale = _scale(image, saliency)
     for axes, (heading, drawn) in zip(panels, shown, strict=False):
-        _picture(axes, image, drawn, heading)
+        picture(axes, image, drawn, heading)
         if heading != "Grad-CAM":
             _outline(axes, true_box, scale, GREEN)
             _outline(axes, box, scale, ORANGE)
     _key(panels[0], box, true_box)
-    _likeliest(panels[-1], labels, probabilities, truth)
+    likeliest(panels[-1], labels, probabilities, truth)
     for place, (key, mask) in enumerate(masks.items()):
         if place % 2 == 0:
             sides = parts[1 + place // 2].subfigures(1, 2, wspace=0.02, squeeze=False)[0]
@@ -106,13 +95,13 @@ def explanations_contact_sheet(
         panels[-1].set_box_aspect(1 / CARD_BARS)
         scale = _scale(image, saliency[index])
         for axes, (heading, drawn) in zip(panels, shown, strict=False):
-            _picture(axes, image, drawn, heading if top else "")
+            picture(axes, image, drawn, heading if top else "")
             if heading != "Grad-CAM":
                 _outline(axes, true_boxes[index] if true_boxes else None, scale, GREEN)
                 _outline(axes, boxes[index], scale, ORANGE)
         for axes in panels[len(shown) : 3]:
             axes.set_axis_off()
-        _likeliest(panels[-1], labels[index], probabilities[index], truths[index] if truths else None)
+        likeliest(panels[-1], labels[index], probabilities[index], truths[index] if truths else None)
     return figure
 
 
@@ -132,21 +121,8 @@ def _module(part: SubFigure, image: Image, key: str, mask: Series) -> None:
     for axes in panels[len(drawn) :]:
         axes.set_axis_off()
     for axes, (heading, values) in zip(panels, drawn, strict=False):
-        _picture(axes, image, values, heading)
-        axes.set_xlabel(f"{values.min():.2f} to {values.max():.2f}", fontsize=7, labelpad=2, color=MUTED)
-
-
-def _picture(axes: Axes, image: Image, values: Series | None, heading: str) -> None:
-    """The image; with values, grey under their colours, stretched from the smallest to the largest."""
-    if values is None:
-        axes.imshow(image)
-    else:
-        axes.imshow(np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8))
-        edges = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
-        axes.imshow(values, cmap="inferno", alpha=0.62, extent=edges, interpolation="bilinear")
-    axes.set_title(heading, fontsize=8.5, weight="normal", loc="center", color=MUTED)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+        picture(axes, image, values, heading)
+        name_range(axes, values)
 
 
 def _outline(axes: Axes, box: Box | None, scale: Series, color: str) -> None:
@@ -178,17 +154,3 @@ def _key(axes: Axes, box: Box | None, true_box: Box | None) -> None:
             "fontsize": 7.5,
         }
         axes.legend(handles, [name for _, name in drawn], **place, **look)
-
-
-def _likeliest(axes: Axes, names: Sequence[str], shares: Any, truth: str | None) -> None:
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(max(len(names), 5) - 0.5, -0.5 if truth is None else -1.5))
-    for place, (name, share) in enumerate(zip(names, shares, strict=True)):
-        right = name == truth
-        axes.barh(place, 1, height=0.8, color=PALE)
-        axes.barh(place, float(share), height=0.8, color=GREEN if right else SKY, alpha=0.55)
-        label = f"✓ {short_name(name)}" if right else short_name(name)
-        axes.text(0.02, place, label, va="center", fontsize=8)
-        axes.text(0.98, place, f"{100 * float(share):.0f}%", va="center", ha="right", fontsize=8)
-    if truth is not None and truth not in names:
-        axes.text(0, -1, f"is: {short_name(truth)}", va="center", fontsize=8, color=ORANGE)

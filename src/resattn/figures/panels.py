@@ -1,0 +1,46 @@
+"""The panels that figures of single images share: the image, a map laid over it, the likeliest classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+from resattn.figures.style import GREEN, MUTED, ORANGE, PALE, SKY, Series, short_name
+
+Image = npt.NDArray[np.uint8]
+
+
+def picture(axes: Axes, image: Image, values: Series | None, heading: str) -> None:
+    """The image; with values, grey under their colours, stretched from the smallest to the largest."""
+    if values is None:
+        axes.imshow(image)
+    else:
+        axes.imshow(np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8))
+        edges = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+        axes.imshow(values, cmap="inferno", alpha=0.62, extent=edges, interpolation="bilinear")
+    axes.set_title(heading, fontsize=8.5, weight="normal", loc="center", color=MUTED)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def name_range(axes: Axes, values: Series) -> None:
+    """Below a picture: the smallest and the largest of its values."""
+    axes.set_xlabel(f"{values.min():.2f} to {values.max():.2f}", fontsize=7, labelpad=2, color=MUTED)
+
+
+def likeliest(axes: Axes, names: Sequence[str], shares: Any, truth: str | None) -> None:
+    """The likeliest classes as bars, best first; `truth` ticked where it is among them, else named above."""
+    axes.set_axis_off()
+    # One line more where truths are told, used or not, so that all the cards of a sheet stand level.
+    axes.set(xlim=(0, 1), ylim=(max(len(names), 5) - 0.5, -0.5 if truth is None else -1.5))
+    for place, (name, share) in enumerate(zip(names, shares, strict=True)):
+        right = name == truth
+        axes.barh(place, 1, height=0.8, color=PALE)
+        axes.barh(place, float(share), height=0.8, color=GREEN if right else SKY, alpha=0.55)
+        label = f"✓ {short_name(name)}" if right else short_name(name)
+        axes.text(0.02, place, label, va="center", fontsize=8)
+        axes.text(0.98, place, f"{100 * float(share):.0f}%", va="center", ha="right", fontsize=8)
+    if truth is not None and truth not in names:
+        axes.text(0, -1, f"is: {short_name(truth)}", va="center", fontsize=8, color=ORANGE)
