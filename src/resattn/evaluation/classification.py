@@ -20,11 +20,10 @@ from torchmetrics.classification import (
 
 from resattn import figures
 from resattn.data.packed import PackedSplit
-from resattn.errors import ResattnError
 from resattn.evaluation.inference import (
     Flip,
     average_with_mirrored,
-    evenly_spaced,
+    labelled_rows,
     log_probabilities,
     model_name,
     network_input,
@@ -175,7 +174,7 @@ def evaluate(
     labels, classes that are not the network's, and output that is not finite.
     """
     require_same_classes(network, split)
-    rows = evenly_spaced(_labelled_rows(split), limit)
+    rows = labelled_rows(split, limit)
     execution = execution or reference_execution()
     single, averaged = (ScoreMeter(len(split.class_ids), execution.device) for _ in range(2))
     started = time.perf_counter()
@@ -202,16 +201,6 @@ def evaluate(
         device=str(execution.device),
         flip_average=averaged.scores() if flip == "average" else None,
     )
-
-
-def _labelled_rows(split: PackedSplit) -> npt.NDArray[np.int64]:
-    rows = np.flatnonzero(split.labels >= 0)
-    if len(rows) == 0:
-        raise ResattnError(
-            f"the {split.split} split of {split.data} has no labels, so there is nothing to compare with",
-            "evaluate on --split val, or write predictions with --submission FILE",
-        )
-    return rows
 
 
 def _per_class(split: PackedSplit, meter: ScoreMeter) -> tuple[ClassScore, ...]:

@@ -98,6 +98,17 @@ def row_batches(rows: npt.NDArray[np.int64], batch_size: int) -> Iterator[npt.ND
         yield rows[start : start + batch_size]
 
 
+def labelled_rows(split: PackedSplit, limit: int | None) -> npt.NDArray[np.int64]:
+    """The rows of `split` that have a label, at most `limit`, evenly spaced; ResattnError where there are none."""
+    rows = np.flatnonzero(split.labels >= 0)
+    if len(rows) == 0:
+        raise ResattnError(
+            f"the {split.split} split of {split.data} has no labels, so there is nothing to compare with",
+            "evaluate on --split val, or write predictions with --submission FILE",
+        )
+    return evenly_spaced(rows, limit)
+
+
 def evenly_spaced(rows: npt.NDArray[np.int64], limit: int | None) -> npt.NDArray[np.int64]:
     """At most `limit` of the rows, evenly spaced: the first of a split may all be of one class."""
     if limit is None or limit >= len(rows):

@@ -13,10 +13,10 @@ from torch import nn
 from resattn import progress as progress_bars
 from resattn.data.corruption_archive import open_corruption_archive
 from resattn.data.packed import PackedSplit
-from resattn.errors import ResattnError
 from resattn.evaluation.corruptions import FAMILIES, SEVERITIES, corrupt
 from resattn.evaluation.inference import (
     evenly_spaced,
+    labelled_rows,
     model_name,
     require_same_classes,
     row_batches,
@@ -66,7 +66,7 @@ def evaluate_corruptions(
     """
     require_same_classes(network, split)
     execution = execution or reference_execution()
-    rows = _labelled_rows(split, limit)
+    rows = labelled_rows(split, limit)
     started = time.perf_counter()
     total = len(rows) * (1 + len(FAMILIES) * len(SEVERITIES))
     tally = measure(
@@ -113,7 +113,7 @@ def evaluate_corruption_archive(
     execution = execution or reference_execution()
     archive = open_corruption_archive(path)
     started = time.perf_counter()
-    rows = _labelled_rows(clean, limit)
+    rows = labelled_rows(clean, limit)
     shown = _bar(progress, len(rows), f"evaluating on {clean.data} {clean.split}", "images")
     plain = measure(network, _made_batches(clean, rows, batch_size, ()), execution, shown)
     choice = ArchiveChoice(path, clean.class_ids, limit)
@@ -163,16 +163,6 @@ def _made_examples(split: PackedSplit, rows: npt.NDArray[np.int64]) -> dict[str,
         family: np.concatenate([corrupt(image, family, each, seeds=[row]) for each in EXAMPLE_SEVERITIES])
         for family in FAMILIES
     }
-
-
-def _labelled_rows(split: PackedSplit, limit: int | None) -> npt.NDArray[np.int64]:
-    rows = np.flatnonzero(split.labels >= 0)
-    if len(rows) == 0:
-        raise ResattnError(
-            f"the {split.split} split of {split.data} has no labels, so there is nothing to compare with",
-            "evaluate on --split val",
-        )
-    return evenly_spaced(rows, limit)
 
 
 def _bar(
