@@ -9,7 +9,7 @@ import torch
 from resattn.errors import ResattnError
 from resattn.models import create_model, list_variants
 from resattn.models.cost import multiply_accumulates, parameters
-from resattn.models.registry import normalization
+from resattn.models.registry import build_described, normalization
 
 
 def test_timm_and_we_build_the_same() -> None:
@@ -136,3 +136,19 @@ def test_the_imagenet_form_has_the_same_options() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         create_model("resattn_cifar_56", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"checkpoint_path": "x.pth"}, "may not contain checkpoint_path"),
+        ({"pretrained": True, "num_classes": 5}, "may not contain num_classes, pretrained"),
+        ({"mask_activation": "relu"}, "cannot be built with the options .*mask_activation must be one of"),
+        ({"masked_stages": [4]}, "cannot be built with the options .*masked_stages"),
+        ({"mask_width": "wide"}, "cannot be built with the options"),
+        ({"depth_of_mask": 2}, "has no option 'depth_of_mask'"),
+    ],
+)
+def test_what_a_recipe_says_of_a_network_is_checked(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ResattnError, match=told):
+        build_described("resattn_mini", num_classes=2, options=options)

@@ -17,8 +17,8 @@ from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.experiments.comparison import Comparison
 from resattn.files import whole_text_file
-from resattn.models import create_model
 from resattn.models.cost import multiply_accumulates, parameters
+from resattn.models.registry import build_described
 from resattn.training.job import resolved_steps, training_batches
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
@@ -138,7 +138,7 @@ def network_cost(recipe: Recipe, size: int | None = None) -> NetworkCost:
 @cache
 def _counted(model: str, options: str, classes: int, size: int) -> NetworkCost:
     with torch.device("meta"):
-        network = create_model(model, num_classes=classes, **json.loads(options))
+        network = build_described(model, num_classes=classes, options=json.loads(options))
     return NetworkCost(parameters(network), multiply_accumulates(network, size))
 
 

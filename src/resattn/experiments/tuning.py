@@ -27,7 +27,7 @@ from resattn.experiments.trial_record import (
     records,
     run_name,
 )
-from resattn.models import create_model
+from resattn.models.registry import build_described
 from resattn.training import run
 from resattn.training.run_folder import RunFolder
 from resattn.training.stopping import Listener, RunEnded, StopSignals, TrainingStopped
@@ -61,9 +61,8 @@ def _check_parts(space: SearchSpace) -> None:
     """Find out before the first trial whether all data sets are prepared and all networks can be built."""
     for recipe in space.corners():
         split = open_split(recipe.data)
-        options: dict[str, Any] = dict(recipe.model_options)
         with torch.device("meta"):
-            create_model(recipe.model, num_classes=len(split.class_ids), **options)
+            build_described(recipe.model, num_classes=len(split.class_ids), options=recipe.model_options)
 
 
 def _carry_out(plan: Plan, study: StudyStorage) -> None:

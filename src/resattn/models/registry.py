@@ -14,7 +14,7 @@ import dataclasses
 import difflib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from timm.models import build_model_with_cfg, register_model
 from resattn.errors import ResattnError
 from resattn.models.network import IMAGENET_MEAN, IMAGENET_STD, ResidualAttentionNetwork
 from resattn.models.pretrained import names_own_weights, timm_source, with_shipped_weights
+from resattn.models.weights_metadata import RESERVED_OPTIONS
 
 EntryPoint = Callable[..., ResidualAttentionNetwork]
 
@@ -142,3 +143,23 @@ def create_model(
         )
     network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
     return cast(ResidualAttentionNetwork, network)
+
+
+def build_described(name: str, *, num_classes: int, options: Mapping[str, Any]) -> ResidualAttentionNetwork:
+    """Build what a recipe or a weights file says: a name, and options that are the architecture's own.
+
+    Random weights, whatever the options say. Raises ResattnError for what is timm's to be told and not a file's (the
+    names of other files, among them), and for values that the network cannot be built with.
+    """
+    if forbidden := sorted(options.keys() & RESERVED_OPTIONS):
+        raise ResattnError(
+            f"the options of {name} may not contain {', '.join(forbidden)}",
+            "leave it out: the data say how many classes there are, and start_from which weights to begin with",
+        )
+    try:
+        return create_model(name, num_classes=num_classes, **options)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ResattnError(
+            f"{name} cannot be built with the options {dict(options)}: {error}",
+            "change the model's options: docs/architecture.md says what there is",
+        ) from error

@@ -21,7 +21,7 @@ from torch import Tensor
 from resattn.errors import ResattnError
 from resattn.files import whole_file
 from resattn.models.network import ResidualAttentionNetwork
-from resattn.models.registry import create_model
+from resattn.models.registry import build_described
 from resattn.models.weights_metadata import (
     complete_metadata,
     metadata_from_json,
@@ -124,14 +124,10 @@ def _build(path: Path, document: Mapping[str, Any]) -> ResidualAttentionNetwork:
     options: dict[str, Any] = {name: with_tuples(value) for name, value in document["options"].items()}
     try:
         with torch.random.fork_rng(devices=[]):
-            return create_model(document["model"], num_classes=document["num_classes"], **options)
+            return build_described(document["model"], num_classes=document["num_classes"], options=options)
     except ResattnError as error:
-        raise ResattnError(f"{path}: {error.what}", error.mend) from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise ResattnError(
-            f"{path}: {document['model']} cannot be built with the options {document['options']}: {error}",
-            "use the version of resattn that wrote the file, or train again",
-        ) from error
+        again = "use the version of resattn that wrote the file, or train again"
+        raise ResattnError(f"{path}: {error.what}", again if error.__cause__ else error.mend) from error
 
 
 def _compare(path: Path, document: Mapping[str, Any], found: Mapping[str, _Layout]) -> None:

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resattn.errors import ResattnError
-from resattn.models import create_model
 from resattn.models.loading import find_weights
 from resattn.models.network import ResidualAttentionNetwork
+from resattn.models.registry import build_described
 from resattn.models.weights import load_weights, read_metadata
 from resattn.training.recipe import OptionValue, Recipe
 
@@ -59,11 +58,10 @@ def starting_network(
     """The network of a recipe for the given classes, on the CPU: random by the recipe's seed, or from `weights`.
 
     The classifier of `weights` is kept where its classes are the same, and random otherwise. Raises ResattnError where
-    the weights are of another model, or of other options, than the recipe's.
+    there is no such network, and where the weights are of another model, or of other options, than the recipe's.
     """
     torch.manual_seed(recipe.seed)
-    options: dict[str, Any] = dict(recipe.model_options)
-    network = create_model(recipe.model, num_classes=len(class_ids), **options)
+    network = build_described(recipe.model, num_classes=len(class_ids), options=recipe.model_options)
     if weights is None:
         return network
     trained = load_weights(weights)
