@@ -234,3 +234,14 @@ def test_every_shipped_comparison_runs_with_two_arms_and_a_toy_budget(dots: str,
     report = compare(read_comparison(path, time="0.1s", seeds=1, fields=toy_fields, arms=[first]))
     assert [run.state for run in report.runs] == ["finished", "finished"]
     assert (report.folder / "report.html").is_file()
+
+
+def test_arms_that_begin_with_trained_weights_take_their_options(
+    trained_dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields = {**TOY["fields"], "model": "resattn_mini", "start_from": str(trained_dots.run), "steps": 2}
+    comparison = toy(fields=fields, arms={"hot": {"optimization.lr": 0.01}}, seeds=1)
+    assert comparison.recipes["hot"].model_options == {"mask_width": 8}
+    assert states(compare(comparison)) == [("plain", 0, "finished"), ("hot", 0, "finished")]
+    assert states(compare(comparison)) == [("plain", 0, "finished"), ("hot", 0, "finished")]

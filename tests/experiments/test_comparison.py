@@ -48,6 +48,12 @@ def test_the_command_has_the_last_word(tmp_path: Path) -> None:
         read_comparison(path, fields=["batch_size=x"])
     with pytest.raises(ResattnError, match="--set lr: there is no field, or no value"):
         read_comparison(path, fields=["lr"])
+    for field in ("time=1m", "steps=100", "epochs=1"):
+        with pytest.raises(ResattnError, match="a run's length is given as a time, 5s") as refused:
+            read_comparison(path, fields=[field])
+        assert refused.value.mend == "use --time-per-run"
+    with pytest.raises(ResattnError, match="seed is no field of a comparison"):
+        read_comparison(path, fields=["seed=7"])
     with pytest.raises(ResattnError, match="has no arm 'cold'"):
         read_comparison(path, arms=["cold"])
     with pytest.raises(ResattnError, match="seeds is 0"):

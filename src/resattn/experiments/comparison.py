@@ -9,6 +9,7 @@ from typing import Any, Literal
 from resattn.errors import ResattnError
 from resattn.experiments.search_space import parse_field, replaced
 from resattn.files import is_file
+from resattn.training.fine_tuning import starting_point
 from resattn.training.own_images import with_packed_folder
 from resattn.training.recipe import RUN_LENGTHS, Recipe, find_recipe, parse_duration
 from resattn.training.yaml_fields import build, read_yaml
@@ -102,7 +103,9 @@ def read_comparison(
     said: ComparisonFile = build(ComparisonFile, read_yaml(path), source=source)
     base = Recipe.from_yaml(find_recipe(said.recipe)) if said.recipe else Recipe()
     base = replaced(base, dict(_flat(said.fields)), f"{source}: fields")
-    base = replaced(base, dict(parse_field(text, base, source=f"--set {text}") for text in fields), source)
+    asked = dict(parse_field(text, base, source=f"--set {text}") for text in fields)
+    _require_settable(said, asked, time or said.time)
+    base = replaced(base, asked, source)
     seeds = said.seeds if seeds is None else seeds
     if seeds < 1:
         raise ResattnError(f"{source}: seeds is {seeds}", "a comparison trains each arm once or more")
@@ -121,6 +124,20 @@ def read_comparison(
         time=time,
         length=length,
     )
+
+
+def _require_settable(said: ComparisonFile, asked: Mapping[str, Any], time: str | None) -> None:
+    """Raise ResattnError for a field whose value would not be taken, rather than pass over it."""
+    if "seed" in asked or "seed" in said.fields:
+        raise ResattnError(
+            "seed is no field of a comparison",
+            "say how many seeds there are: --seeds, or `seeds:` in the file",
+        )
+    for name in RUN_LENGTHS:
+        if name in asked and time:
+            raise ResattnError(
+                f"--set {name}: a run's length is given as a time, {time}", "use --time-per-run"
+            )
 
 
 def _length(
@@ -149,7 +166,7 @@ def _recipes(said: ComparisonFile, base: Recipe, source: str) -> dict[str, Recip
             f"{source}: {said.control} is the control and an arm",
             "the control is the base itself: rename one",
         )
-    base = with_packed_folder(base.replace(seed=0, **dict.fromkeys(RUN_LENGTHS)))
+    base = _settled(base.replace(seed=0, **dict.fromkeys(RUN_LENGTHS)))
     recipes = {said.control: base}
     for name, changes in said.arms.items():
         where = f"{source}: arms.{name}"
@@ -177,7 +194,12 @@ def _arm(base: Recipe, changes: Any, said: ComparisonFile, where: str) -> Recipe
             raise ResattnError(
                 f"{where}.{name}: {held[name]} (equal: {said.equal})", "set it for all arms, under `fields:`"
             )
-    return with_packed_folder(replaced(base, dict(_flat(changes)), where))
+    return _settled(replaced(base, dict(_flat(changes)), where))
+
+
+def _settled(recipe: Recipe) -> Recipe:
+    """The recipe as a run's folder will hold it: folders packed, and the options of the weights it starts from."""
+    return starting_point(with_packed_folder(recipe))[0]
 
 
 def _chosen(said: ComparisonFile, arms: Sequence[str], against: Mapping[str, str], source: str) -> set[str]:
