@@ -38,7 +38,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resattn.data.packed import PackedSplit, open_split
 from resattn.errors import ResattnError
-from resattn.evaluation.inference import network_input, running
+from resattn.evaluation.inference import network_input
 from resattn.hardware import Execution, Precision, keep_freed_memory
 from resattn.models import create_model
 from resattn.models.loading import load
@@ -75,10 +75,12 @@ class Eager:
         keep_freed_memory()
         network = open_network(source)
         execution = Execution(torch.device("cpu"), self.precision, self.channels_last, "a benchmark")
-        prepared = folded(network) if self.folded else network
+        prepared = (folded(network) if self.folded else network).eval()
+        # Once, not at every call: a contestant is timed for computing, not for being made ready.
+        prepared.to(memory_format=execution.memory_format)
 
         def classify(images: Pixels) -> Logits:
-            with running(prepared, execution):
+            with torch.inference_mode(), execution.autocast():
                 logits: Logits = prepared(network_input(images, execution)).float().numpy()
             return logits
 

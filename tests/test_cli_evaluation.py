@@ -1,12 +1,16 @@
 """`resattn evaluate` beyond accuracy: where a network looks, and what it bears."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resattn.data.packed import open_split
 from resattn.data.shapes import prepare_shapes
 from resattn.errors import ResattnError
+from resattn.evaluation.submission import write_submission
+from resattn.models.loading import load
 from resattn.training.recipe import Recipe
 from resattn.training.run import train
 from resattn.training.run_folder import RunFolder
@@ -52,6 +56,48 @@ def test_localization_is_measured_where_there_are_boxes(
     assert (folder.path / "localization-shapes-val" / "localization.png").is_file()
 
 
-def test_a_limit_without_either_is_refused(trained_dots) -> None:
-    with pytest.raises(ResattnError, match="--limit is for --localization and --corruptions"):
-        app(["evaluate", str(trained_dots.run), "--limit", "3"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--limit", "3"], "--limit is for --localization and --corruptions"),
+        (["--localization", "--corruptions"], "--localization and --corruptions are different measurements"),
+        (["--localization", "--flip"], "--flip has no meaning with --localization"),
+        (["--localization", "--split", "train"], "thresholds are tuned on the boxes of train"),
+        (["--submission", "x.txt", "--json"], "--json has no meaning with --submission"),
+        (["--submission", "x.txt", "--limit", "3"], "--limit has no meaning with --submission"),
+    ],
+)
+def test_an_option_that_would_be_passed_over_is_refused(trained_dots, options: list[str], told: str) -> None:
+    with pytest.raises(ResattnError, match=told):
+        app(["evaluate", str(trained_dots.run), *options])
+
+
+def test_a_submission_may_be_of_any_split_and_of_both_views(trained_dots, tmp_path: Path) -> None:
+    for name, options in (("one", []), ("both", ["--flip", "--batch-size", "5"])):
+        app(
+            [
+                "evaluate",
+                str(trained_dots.run),
+                "--split",
+                "val",
+                "--submission",
+                f"{tmp_path}/{name}",
+                *options,
+            ]
+        )
+    split = open_split("dots", "val")
+    network = load(trained_dots.run)
+    for name, flip in (("one", "none"), ("both", "average")):
+        write_submission(network, split, tmp_path / "expected", flip=flip, progress=False)  # type: ignore[arg-type]
+        assert (tmp_path / name).read_text() == (tmp_path / "expected").read_text()
+
+
+def test_what_is_published_says_by_which_command(
+    trained_dots, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for source in (trained_dots.run, "resattn_mini"):
+        told(capsys, source, "--corruptions", "--limit", 4, "--publish", tmp_path)
+    page = (tmp_path / "results.md").read_text()
+    assert f"`resattn evaluate {trained_dots.run} --corruptions --limit=4`" in page
+    assert "`resattn evaluate resattn_mini --corruptions --limit=4`" in page
+    assert "## What does resattn_mini bear, on dots?" in page

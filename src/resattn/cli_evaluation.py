@@ -1,7 +1,7 @@
 """Verbs of the `resattn` command that measure a trained network: arguments in, one call, a printed answer."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from resattn.hardware import Execution
     from resattn.models.network import ResidualAttentionNetwork
 
+TUNED_ON = "train"
 Source = Annotated[
     str, Parameter(help="A run folder, a .safetensors file, or the name of a model with weights.")
 ]
@@ -25,7 +26,7 @@ def evaluate(
     /,
     *,
     data: str | None = None,
-    split: str = "val",
+    split: str | None = None,
     flip: Annotated[bool, Parameter(negative="")] = False,
     localization: Annotated[bool, Parameter(negative="")] = False,
     corruptions: Annotated[bool, Parameter(negative="")] = False,
@@ -34,7 +35,7 @@ def evaluate(
     publish: Path | None = None,
     submission: Path | None = None,
     out: Path | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -45,9 +46,10 @@ def evaluate(
     data
         Prepared data set; the one the network was trained on where left out.
     split
-        Which split: train, val or test.
+        Which split: train, val or test; val where left out, and test for --submission.
     flip
-        Also average over each image and its mirror image, reported apart from the single view.
+        Also average over each image and its mirror image, reported apart from the single view; with --submission,
+        answer by that average.
     localization
         Score the masks against the boxes of the data set instead, beside a centred blob and Grad-CAM.
     corruptions
@@ -59,21 +61,37 @@ def evaluate(
     publish
         With --localization and --corruptions: also put the table into this folder of documents, in its results.md.
     submission
-        Write predictions to this file, one line an image, and measure nothing; for the test split unless
-        --split names another.
+        Write predictions to this file, one line an image, and measure nothing.
     out
         Folder for the figures and tables; RUN/evaluation-DATA-SPLIT where left out.
+    batch_size
+        Images computed together: 256 where left out, 64 with --localization.
     json_output
         Print one JSON object.
     """
     from resattn.hardware import choose_execution
     from resattn.models.loading import load
 
+    modes = {
+        "--submission": submission is not None,
+        "--localization": localization,
+        "--corruptions": corruptions,
+        "--corruption-archive": corruption_archive is not None,
+    }
+    given = {
+        "--flip": flip,
+        "--limit": limit is not None,
+        "--publish": publish is not None,
+        "--out": out is not None,
+        "--json": json_output,
+    }
+    mode = _mode(modes, given)
     network = load(source)
     asked = _Asked(
+        source=source,
         data=data or str(network.pretrained_cfg.get("data")),
-        split=split,
-        batch_size=batch_size,
+        split=split or ("test" if submission else "val"),
+        batch={} if batch_size is None else {"batch_size": batch_size},
         execution=choose_execution(precision),
         limit=limit,
         publish=publish,
@@ -82,22 +100,48 @@ def evaluate(
         json_output=json_output,
     )
     if submission:
-        _submit(network, asked, submission)
-    elif localization:
+        _submit(network, asked, submission, flip="average" if flip else "none")
+    elif mode == "--localization":
         _localize(network, asked)
-    elif corruptions or corruption_archive:
+    elif mode:
         _corrupt(network, asked, corruption_archive)
     else:
         _classify(network, asked, flip="average" if flip else "none")
+
+
+# What has no meaning beside another: an option that is passed over would be taken for done.
+_MEANINGLESS = {
+    "--submission": ("--limit", "--publish", "--out", "--json"),
+    "--localization": ("--flip",),
+    "--corruptions": ("--flip",),
+    "--corruption-archive": ("--flip",),
+    "": ("--limit", "--publish"),
+}
+
+
+def _mode(modes: Mapping[str, bool], given: Mapping[str, bool]) -> str:
+    """Which of the four was asked for, if any. Raises ResattnError for two, and for options that it does not take."""
+    asked = [mode for mode, there in modes.items() if there]
+    if len(asked) > 1:
+        raise ResattnError(
+            f"{' and '.join(asked)} are different measurements", "give the command once for each"
+        )
+    mode = asked[0] if asked else ""
+    for option in _MEANINGLESS[mode]:
+        if given[option]:
+            beside = f"has no meaning with {mode}" if mode else "is for --localization and --corruptions"
+            raise ResattnError(f"{option} {beside}", "leave it out")
+    return mode
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     """What is to be measured on, how, and where it goes; `run` is the run folder, where the network came from one."""
 
+    source: str
     data: str
     split: str
-    batch_size: int
+    batch: dict[str, int]
     execution: "Execution"
     limit: int | None
     publish: Path | None
@@ -109,12 +153,16 @@ class _Asked:
         """Where files go: --out, a folder in the run, or nowhere."""
         return self.out or (self.run / f"{what}-{self.data}-{self.split}" if self.run else None)
 
-    def publish_as(self, kind: Literal["localization", "corruptions"], result: Any) -> None:
+    def publish_as(
+        self, kind: Literal["localization", "corruptions"], result: Any, archive: Path | None = None
+    ) -> None:
         """Put the table among the documents, where that was asked for."""
         if self.publish:
             from resattn.experiments.publishing import publish_measurement
 
-            publish_measurement(kind, result.to_json(), self.publish)
+            options = [f"--corruption-archive={archive.name}" if archive else f"--{kind}"]
+            options += [f"--limit={self.limit}"] * (self.limit is not None)
+            publish_measurement(kind, result.to_json(), self.publish, source=self.source, options=options)
 
     def tell(self, result: Any, show: Callable[[Any], None], folder: Path | None, files: str) -> None:
         """Print a result: one JSON object, or a table and where the files are."""
@@ -132,15 +180,12 @@ def _classify(
     from resattn.data.packed import open_split
     from resattn.evaluation import classification
 
-    for option, value in (("--limit", asked.limit), ("--publish", asked.publish)):
-        if value is not None:
-            raise ResattnError(f"{option} is for --localization and --corruptions", "leave it out")
     result = classification.evaluate(
         network,
         open_split(asked.data, asked.split),
-        batch_size=asked.batch_size,
         execution=asked.execution,
         flip=flip,
+        **asked.batch,
     )
     folder = asked.folder("evaluation")
     if folder:
@@ -152,12 +197,18 @@ def _localize(network: "ResidualAttentionNetwork", asked: _Asked) -> None:
     from resattn.data.packed import open_split
     from resattn.evaluation.localization import evaluate_localization, write_localization
 
+    if asked.split == TUNED_ON:
+        raise ResattnError(
+            f"thresholds are tuned on the boxes of {TUNED_ON}, so they cannot be scored there",
+            "choose another --split",
+        )
     result = evaluate_localization(
         network,
         open_split(asked.data, asked.split),
-        tuning_split=open_split(asked.data, "train"),
+        tuning_split=open_split(asked.data, TUNED_ON),
         execution=asked.execution,
         limit=asked.limit,
+        **asked.batch,
     )
     folder = asked.folder("localization")
     if folder:
@@ -171,19 +222,15 @@ def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path |
     from resattn.evaluation import robustness
 
     prepared = open_split(asked.data, asked.split)
-    options: dict[str, Any] = {
-        "batch_size": asked.batch_size,
-        "execution": asked.execution,
-        "limit": asked.limit,
-    }
+    options: dict[str, Any] = {**asked.batch, "execution": asked.execution, "limit": asked.limit}
     if archive:
         result = robustness.evaluate_corruption_archive(network, archive, clean=prepared, **options)
     else:
         result = robustness.evaluate_corruptions(network, prepared, **options)
-    folder = asked.folder("corruptions")
+    folder = asked.folder("corruption-archive" if archive else "corruptions")
     if folder:
         robustness.write_robustness(result, folder)
-    asked.publish_as("corruptions", result)
+    asked.publish_as("corruptions", result, archive)
     asked.tell(result, print_robustness, folder, "Figure and table")
 
 
@@ -206,7 +253,7 @@ def release(
     name
         What the files are called; the network's name where left out.
     weights_as
-        Number format of the weights; auto takes half precision where that changes 2 answers in 10,000 at most.
+        Number format of the weights; auto takes half precision where right answers grow fewer or more by 2 in 10,000 at most.
     """
     from resattn.evaluation.release import release as write
     from resattn.models.loading import find_weights
@@ -227,10 +274,12 @@ def release(
     )
 
 
-def _submit(network: "ResidualAttentionNetwork", asked: _Asked, path: Path) -> None:
+def _submit(
+    network: "ResidualAttentionNetwork", asked: _Asked, path: Path, *, flip: Literal["none", "average"]
+) -> None:
     from resattn.data.packed import open_split
     from resattn.evaluation.submission import write_submission
 
-    split = "test" if asked.split == "val" else asked.split
-    lines = write_submission(network, open_split(asked.data, split), path, execution=asked.execution)
-    console.print(f"{lines:,} predictions for {asked.data} {split} are in {path}")
+    split = open_split(asked.data, asked.split)
+    lines = write_submission(network, split, path, execution=asked.execution, flip=flip, **asked.batch)
+    console.print(f"{lines:,} predictions for {asked.data} {asked.split} are in {path}")

@@ -51,8 +51,18 @@ def test_only_seeds_that_both_arms_have_finished_are_paired() -> None:
 
 
 def test_differences_are_told_in_points() -> None:
-    told = {"arm": "a", "against": "b", "pairs": 3, "won": 2, "mean": 0.0123, "low": -0.001, "high": 0.02}
+    told = {
+        "arm": "a",
+        "against": "b",
+        "pairs": 3,
+        "won": 2,
+        "tied": 0,
+        "mean": 0.0123,
+        "low": -0.001,
+        "high": 0.02,
+    }
     assert in_points(told) == "+1.23 [-0.10, +2.00] against b, won 2 of 3"
     assert in_points({**told, "low": None, "high": None}) == "+1.23 against b, won 2 of 3"
+    assert in_points({**told, "won": 1, "tied": 1}).endswith("won 1 of 3, tied 1")
     assert in_points({**told, "pairs": 0}) == "no seed in common with b yet"
     assert short_commit("0123456789+") == "0123456+" and short_commit(None) == "unknown"

@@ -22,7 +22,7 @@ from resattn.models.pretrained import FOLDER as SHIPPED_FOLDER
 from resattn.models.weights import load_weights, read_metadata, save_weights
 from resattn.version import __version__
 
-# Half precision is kept where it changes the answer for no more than 2 images in 10,000.
+# Half precision is kept where it changes the number of right answers by no more than 2 in 10,000.
 TOLERATED_SHARE = 2e-4
 StoredAs = Literal["float16", "float32"]
 
@@ -98,7 +98,7 @@ def _store(
         save_weights(file, half, metadata=metadata)
         result = evaluate(load_weights(file), split, execution=execution, flip="average")
         difference = abs(_right(result) - _right(full))
-        reason = f"half precision changes {difference} right answers of {full.images:,}"
+        reason = f"half precision changes the number of right answers by {difference} of {full.images:,}"
         if asked == "float16" or difference <= TOLERATED_SHARE * full.images:
             return "float16", reason, result
         reason += f", more than {TOLERATED_SHARE:.2%}"

@@ -1,6 +1,7 @@
 """A comparison: one question as a base recipe, arms that change named fields, and what is held equal."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,10 +60,11 @@ class Comparison:
     """A comparison that was checked: by arm, in order, its recipe (seed 0) without a length, the control first.
 
     `against` has an entry for each arm but the control. `time` is a duration such as 20m; None where `length` says how
-    long the control trains: steps or epochs of the base.
+    long the control trains: steps or epochs of the base. `command` is what was asked for, as one would type it.
     """
 
     name: str
+    command: str
     question: str
     note: str
     equal: Equal
@@ -100,6 +102,8 @@ def read_comparison(
     lengths that are not equal though declared so.
     """
     source = f"comparison {path}"
+    options = [f"--time-per-run={time}"] * (time is not None) + [f"--seeds={seeds}"] * (seeds is not None)
+    options += [f"--arms={arm}" for arm in arms] + [f"--set={text}" for text in fields]
     said: ComparisonFile = build(ComparisonFile, read_yaml(path), source=source)
     base = Recipe.from_yaml(find_recipe(said.recipe)) if said.recipe else Recipe()
     base = replaced(base, dict(_flat(said.fields)), f"{source}: fields")
@@ -112,8 +116,10 @@ def read_comparison(
     time, length = _length(base, said, time, source)
     recipes, against = _recipes(said, base, source), _against(said, source)
     chosen = _chosen(said, arms, against, source)
+    named = path.stem if path.parent == SHIPPED else str(path)
     return Comparison(
         name=path.stem,
+        command=shlex.join(["resattn", "compare", named, *options]),
         question=said.question,
         note=said.note,
         equal=said.equal,

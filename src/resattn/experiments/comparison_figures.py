@@ -14,7 +14,9 @@ KINDS = ("png", "svg")
 
 def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
     """Write accuracy, loss and scores of a comparison as PNG and SVG; returns the names without their endings."""
-    told = f"{report['data']} validation images, {_runs(report)}; bands from the lowest run to the highest"
+    told = (
+        f"{report['data']} {report['measured_on']}, {_runs(report)}; bands from the lowest run to the highest"
+    )
     against_time = report["equal"] == "time"
     horizontal = "minutes of training" if against_time else "step"
     drawings = {
@@ -57,8 +59,12 @@ def _runs(report: Mapping[str, Any]) -> str:
 def _curves(
     report: Mapping[str, Any], score: str, against_time: bool, scale: float = 1.0
 ) -> dict[str, list[tuple[Any, Any]]]:
+    """By arm, the curves of its finished runs, or of those under way where none is finished."""
     curves: dict[str, list[tuple[Any, Any]]] = {arm["name"]: [] for arm in report["arms"]}
+    finished = {run["arm"] for run in report["runs"] if run["state"] == "finished"}
     for run in report["runs"]:
+        if run["state"] != ("finished" if run["arm"] in finished else "unfinished"):
+            continue
         values = scale * np.array(run["curve"][score], dtype=np.float64)
         places = run["curve"]["seconds" if against_time else "step"]
         if len(values):

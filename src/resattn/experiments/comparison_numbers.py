@@ -64,13 +64,14 @@ class Difference:
 
     `low` to `high` is the bootstrap's 95 % interval of the mean (percentiles over resampled seeds; NaN below two
     pairs). Of few seeds it is too narrow: of three it can be no wider than from the smallest difference to the largest.
-    `won` of the `pairs` were greater than zero.
+    `won` of the `pairs` were greater than zero, `tied` were zero.
     """
 
     arm: str
     against: str
     pairs: int
     won: int
+    tied: int
     mean: float
     low: float
     high: float
@@ -125,7 +126,8 @@ def difference(records: Sequence[RunRecord], arm: str, against: str) -> Differen
     pairs = [its[seed] - others[seed] for seed in sorted(its.keys() & others.keys())]
     low, high = bootstrap_interval(pairs)
     mean = statistics.fmean(pairs) if pairs else math.nan
-    return Difference(arm, against, len(pairs), sum(pair > 0 for pair in pairs), mean, low, high)
+    won, tied = sum(pair > 0 for pair in pairs), sum(pair == 0 for pair in pairs)
+    return Difference(arm, against, len(pairs), won, tied, mean, low, high)
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resattn.data.held_out import HELD_OUT
 from resattn.data.locking import locked
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_figures import draw
@@ -27,8 +28,16 @@ from resattn.files import whole_text_file
 from resattn.training.recipe import Recipe, parse_duration
 from resattn.training.stopping import TrainingStopped
 
-# Training that took longer than its budget by more than this is told.
+# Training that took longer than its budget by more than this is told, or shorter by as much.
 OVERTIME = 1.05
+# What the runs of a comparison should have in common, and what it is called in their origin.
+SAME = {
+    "commits": "commit",
+    "processors": "cpu",
+    "numbers of threads": "threads",
+    "devices": "device",
+    "number formats": "precision",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +66,13 @@ class ComparisonReport:
     """A comparison as it stands, and where its files lie. `stopped` is the signal that ended this process's part."""
 
     name: str
+    command: str
     question: str
     note: str
     equal: str
     held: str
     data: str
+    measured_on: str
     arms: Sequence[ArmSummary]
     differences: Sequence[Difference]
     runs: Sequence[RunRecord]
@@ -98,13 +109,16 @@ def write_report(
     """
     folder = parent / comparison.name
     records = run_records(runs)
+    base = comparison.recipes[comparison.control]
     report = ComparisonReport(
         name=comparison.name,
+        command=comparison.command,
         question=comparison.question,
         note=comparison.note,
         equal=comparison.equal,
         held=_held(comparison),
-        data=next(iter(comparison.recipes.values())).data,
+        data=base.data,
+        measured_on="held-out training images" if base.validate_on == HELD_OUT else "validation images",
         arms=[_arm(name, recipe, records, runs) for name, recipe in comparison.recipes.items()],
         differences=[difference(records, arm, other) for arm, other in comparison.against.items()],
         runs=records,
@@ -154,7 +168,7 @@ def _remarks(comparison: Comparison, records: Sequence[RunRecord]) -> list[str]:
     """What a reader has to know before believing the figures."""
     remarks = []
     begun = [each for each in records if each.origin]
-    for what, name in (("commits", "commit"), ("processors", "cpu"), ("number formats", "precision")):
+    for what, name in SAME.items():
         values = Counter(_short(name, each.origin.get(name)) for each in begun)
         if len(values) > 1:
             told = ", ".join(f"{value} ({count})" for value, count in values.items())
@@ -166,10 +180,11 @@ def _remarks(comparison: Comparison, records: Sequence[RunRecord]) -> list[str]:
             )
         if comparison.equal == "time" and comparison.time and each.state == "finished":
             asked = parse_duration(comparison.time) / 60
-            if each.minutes > OVERTIME * asked:
+            if not asked / OVERTIME <= each.minutes <= OVERTIME * asked:
+                was = "slower" if each.minutes > asked else "faster"
                 remarks.append(
                     f"{each.arm}, seed {each.seed} took {each.minutes:.1f} minutes instead of {asked:.1f}: the machine "
-                    "was slower than when its speed was measured. Its number of steps is what fits the time."
+                    f"was {was} than when its speed was measured. Its number of steps is what fitted the time then."
                 )
     left = [each for each in records if each.state in ("unfinished", "missing")]
     if left:

@@ -1,8 +1,10 @@
 """docs/results.md, written from what was published, comparisons and measurements, and never by hand."""
 
 import json
+import re
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +17,9 @@ HEAD = """# Results
 
 Written from the figures under [results/](results/), by `resattn compare NAME --publish docs`, and by `resattn
 evaluate` with `--localization` or `--corruptions` and `--publish docs`; only the paragraphs headed *Conclusion* were
-typed. Scores of comparisons are mean ± standard deviation of one run over seeds, single view, on the whole
-validation split. Intervals are the percentile bootstrap's over seeds (95 %): of few seeds too narrow, and of three
-never wider than from the smallest difference to the largest.
+typed. Scores of comparisons are mean ± standard deviation of one run over seeds, single view, on all validation
+images unless a section names others. Intervals are the percentile bootstrap's over seeds (95 %): of few seeds too
+narrow, and of three never wider than from the smallest difference to the largest.
 """
 
 
@@ -43,15 +45,23 @@ def write_results_page(docs: Path) -> Path:
 
 
 def publish_measurement(
-    kind: Literal["localization", "corruptions"], result: Mapping[str, Any], docs: Path
+    kind: Literal["localization", "corruptions"],
+    result: Mapping[str, Any],
+    docs: Path,
+    *,
+    source: str,
+    options: Sequence[str],
 ) -> Path:
     """Keep the figures of an evaluation under `docs`/results, without pictures of the data, and write results.md anew.
 
-    `result` is what the evaluation's `to_json` gives. Returns the page. Raises ResattnError where the disk refuses.
+    `result` is what the evaluation's `to_json` gives, of `resattn evaluate SOURCE OPTIONS`; the same command again
+    takes its place. Returns the page. Raises ResattnError where the disk refuses.
     """
-    name = f"{kind}-{result['model']}-{result['data']}-{result['split']}"
+    command = shlex.join(["resattn", "evaluate", source, *options])
+    said = [options[0].removeprefix("--"), source, result["data"], result["split"], *options[1:]]
+    name = re.sub(r"[^\w.]+", "-", "-".join(said)).strip("-.")
     with whole_text_file(docs / "results" / name / f"{kind}.json") as file:
-        file.write(json.dumps(result, indent=1) + "\n")
+        file.write(json.dumps({**result, "source": source, "command": command}, indent=1) + "\n")
     return write_results_page(docs)
 
 

@@ -17,7 +17,7 @@ def comparison(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
     if report["note"]:
         yield f"{report['note']}\n"
     hours = sum(run["minutes"] for run in report["runs"]) / 60
-    yield f"`resattn compare {report['name']}`: {report['data']}; held equal: {report['held']}."
+    yield f"`{report['command']}`: {report['data']}, {report['measured_on']}; held equal: {report['held']}."
     yield f"{_machine(report['runs'])} {hours:.1f} hours of training in all.\n"
     yield from _table(COLUMNS, [arm_row(arm) for arm in report["arms"]])
     yield "\nTop-1, in points, seed by seed:\n"
@@ -39,8 +39,8 @@ def _conclusion(folder: Path) -> Iterator[str]:
 
 def localization(folder: Path, result: Mapping[str, Any]) -> Iterator[str]:
     """Of a localization.json."""
-    yield f"## Where does {result['model']} look, on {result['data']}?\n"
-    yield f"`resattn evaluate {result['model']} --localization`: {result['images']:,} images of {result['split']}"
+    yield f"## Where does {result['source']} look, on {result['data']}?\n"
+    yield f"`{result['command']}`: {result['images']:,} images of {result['split']}"
     yield f"with boxes; thresholds tuned on {result['tuning_images']:,} boxes of {result['tuning_split']}. Pointing:"
     yield "the map's maximum lies in the box. Energy: how many times what a map that knows nothing has in the box."
     yield "Box accuracy: IoU of 0.5 or more.\n"
@@ -65,9 +65,9 @@ def localization(folder: Path, result: Mapping[str, Any]) -> Iterator[str]:
 
 def corruptions(folder: Path, result: Mapping[str, Any]) -> Iterator[str]:
     """Of a corruptions.json."""
-    yield f"## What does {result['model']} bear, on {result['data']}?\n"
+    yield f"## What does {result['source']} bear, on {result['data']}?\n"
     mean, clean = (f"{result[name]:.2%}" for name in ("mean_corruption_accuracy", "clean_top1"))
-    yield f"`resattn evaluate {result['model']} --corruptions`: top-1 on {result['images']:,} images of"
+    yield f"`{result['command']}`: top-1 on {result['images']:,} images of"
     yield f"{result['split']}, corruptions {result['corruptions']}."
     yield f"Mean corruption accuracy **{mean}**; clean {clean}.\n"
     families: Mapping[str, Any] = result["families"]

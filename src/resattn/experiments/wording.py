@@ -34,16 +34,16 @@ def arm_row(arm: Mapping[str, Any]) -> list[str]:
 
 
 def in_points(difference: Mapping[str, Any]) -> str:
-    """A difference with its interval: "+1.20 [0.80, 1.55] against plain, won 3 of 3"."""
+    """A difference with its interval: "+1.20 [0.80, 1.55] against plain, won 2 of 3, tied 1"."""
     if not difference["pairs"]:
         return f"no seed in common with {difference['against']} yet"
     mean = f"{100 * difference['mean']:+.2f}"
     interval = ""
     if difference["low"] is not None and difference["high"] is not None:
         interval = f" [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"
-    return (
-        f"{mean}{interval} against {difference['against']}, won {difference['won']} of {difference['pairs']}"
-    )
+    tied = f", tied {difference['tied']}" if difference["tied"] else ""
+    won = f"won {difference['won']} of {difference['pairs']}"
+    return f"{mean}{interval} against {difference['against']}, {won}{tied}"
 
 
 def _number(value: float | None, form: str) -> str:

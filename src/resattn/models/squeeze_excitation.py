@@ -9,8 +9,9 @@ class SqueezeExcitation(nn.Module):
     """sigmoid(W2 relu(W1 mean(x))): one weight for each channel, the same everywhere.
 
     Maps N x channels x H x W to N x channels x 1 x 1 in (0, 1). As the mask of an attention module that learns naively,
-    M * T, this is the block of Hu et al. 2018 (arXiv 1709.01507), but for reading the trunk's input rather than its
-    output, as every mask here does. `reduction` is the paper's r.
+    M * T, this is the block of Hu et al. 2018 (arXiv 1709.01507) in the mask's place, which is another than theirs: it
+    reads the trunk's input rather than its output, and weights all of the trunk's output, the identity of its residual
+    units included (their SE-POST), where their block weights the residual alone. `reduction` is the paper's r.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
