@@ -141,7 +141,7 @@ class _Asked:
     source: str
     data: str
     split: str
-    batch: dict[str, int]
+    batch: dict[str, Any]
     execution: "Execution"
     limit: int | None
     publish: Path | None
@@ -253,7 +253,8 @@ def release(
     name
         What the files are called; the network's name where left out.
     weights_as
-        Number format of the weights; auto takes half precision where right answers grow fewer or more by 2 in 10,000 at most.
+        Number format of the weights; auto takes half precision where that changes how many answers
+        are right by 2 in 10,000 at most.
     """
     from resattn.evaluation.release import release as write
     from resattn.models.loading import find_weights
