@@ -111,7 +111,7 @@ def train(
     head
         Where the machines meet: the first one's HOST or HOST:PORT.
     restarts
-        How often a run goes on by itself after one of its processes died.
+        How often a run of several processes goes on by itself after one of them died.
     """
     from resattn.training import run as running
     from resattn.training.launching import launch
@@ -129,9 +129,15 @@ def train(
     recipe, folder = _run_folder(
         recipe, run_dir, resume=resume, several=max(processes.world, devices * nodes) > 1
     )
+    if processes.world == 1 and restarts and devices * nodes == 1:
+        raise ResattnError(
+            "--restarts is for several processes, and this is one",
+            "leave it out, and go on with --resume where the process died; or give --devices",
+        )
     if processes.world == 1 and devices * nodes > 1:
         if not resume:  # whose batch size the run folder knows
             Processes(world=devices * nodes).require_even_shares(recipe.batch_size)
+            folder.require_free()  # a process that is started anew takes the run that lies there for its own
         launch(sys.argv[1:], devices=devices, nodes=nodes, head=head, restarts=restarts)
     try:
         if resume:

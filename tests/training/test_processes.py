@@ -246,6 +246,27 @@ def test_what_cannot_be_is_said_once(
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
+def test_restarts_do_not_go_on_with_a_run_that_was_there_before(tmp_path: Path) -> None:
+    folder, recipe = RunFolder(tmp_path / "run"), recipe_of(steps=2)
+    folder.path.mkdir()
+    folder.recipe_file.write_text(recipe_of(steps=3).to_yaml())
+    folder.environment_file.write_text("{}")
+    several = ["--run-dir", str(folder.path), "--devices", "2", "--restarts", "2"]
+    command = [*RESATTN, "--recipe", written(recipe, tmp_path), *several]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("holds a run already") == 1, done.stderr
+    assert {path.name for path in folder.path.iterdir()} == {"recipe.yaml", "environment.json"}
+
+
+def test_restarts_of_one_process_are_refused(tmp_path: Path) -> None:
+    command = [*RESATTN, "--recipe", written(recipe_of(), tmp_path), "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run([*command, "--restarts", "1"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "--restarts is for several processes" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_exchanged_norms_keep_their_parameters_and_names() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4, eps=1e-3)), nn.ReLU())
     before = network.state_dict()
