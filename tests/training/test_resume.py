@@ -1,5 +1,6 @@
 """A run that was killed ends in the very weights it would have ended in, bit for bit."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,22 @@ def test_a_signal_saves_and_says_how_to_go_on(dots: str, tmp_path: Path) -> None
     assert len(checkpoint_files(stopped.checkpoints)) == 1
     subprocess.run([*command, "--resume", "--run-dir", str(stopped.path)], check=True, capture_output=True)
     assert_same_end(whole, stopped)
+
+
+@pytest.mark.parametrize(("steps", "validations"), [(4, 5), (4, 400)])
+def test_a_run_with_more_validations_than_steps_has_checkpoints(
+    dots: str, tmp_path: Path, steps: int, validations: int
+) -> None:
+    recipe = recipe_of(dots, steps=steps, validations=validations)
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    train(recipe, whole, checkpoint_seconds=0)
+    newest, before = checkpoint_files(whole.checkpoints)
+    assert [newest.name, before.name] == ["step-00000003.ckpt", "step-00000001.ckpt"]
+    shutil.copytree(whole.path, killed.path)
+    for file in (killed.weights_file, killed.results_file):
+        file.unlink()
+    resume(killed)
+    assert_same_end(whole, killed)
 
 
 def cut_short(content: bytes) -> bytes:

@@ -51,8 +51,11 @@ class Job:
 
     @property
     def validate_every(self) -> int:
-        """Batches between validations: more than an even share, so that the last one is the final evaluation."""
-        return (self.steps // self.recipe.validations + 1) * self.recipe.optimization.accumulate
+        """Batches between validations: more than an even share, so that the last one is the final evaluation.
+
+        Two steps at least: of steps before a validation no checkpoint is saved, and a run has to have some.
+        """
+        return max(2, self.steps // self.recipe.validations + 1) * self.recipe.optimization.accumulate
 
     def batches(self, count: int) -> TrainingBatches:
         """This process's share of the batches of a run that has `count` of them."""

@@ -90,7 +90,7 @@ class Recipe:
     validate_on: Literal["val", "held-out"] = "val"
     """val, or held-out: 5 % of the training images, which are then not trained on. To tune; val is for reports."""
     validations: int = 4
-    """Validations in a run, evenly spaced; the last is the final evaluation."""
+    """Validations in a run, evenly spaced, one every second step at most; the last is the final evaluation."""
 
     def __post_init__(self) -> None:
         # The command line reads every number as a fraction; a width of 32.0 is a width of 32.
