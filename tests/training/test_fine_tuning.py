@@ -78,6 +78,16 @@ def test_the_head_is_swapped_where_the_classes_differ(trained_dots) -> None:
         assert torch.equal(swapped.state_dict()[name], other.state_dict()[name])
 
 
+def test_a_run_whose_network_has_a_list_among_its_options_is_started_from(
+    trained_dots, tmp_path: Path
+) -> None:
+    first, second = RunFolder(tmp_path / "first"), RunFolder(tmp_path / "second")
+    options = {"mask_width": 8, "masked_stages": [2]}
+    train(recipe_of("dots", start_from=None, head_first=0.0, model_options=options, steps=1), first)
+    train(recipe_of("dots", start_from=str(first.path), steps=1), second)
+    assert second.recipe().model_options == options
+
+
 def test_head_only_steps_move_the_classifier_and_nothing_else(photos: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     train(recipe_of(f"folder:{photos}", head_first=1.0, steps=3), folder)

@@ -11,7 +11,7 @@ from resattn.models.loading import find_weights
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.registry import build_described
 from resattn.models.weights import load_weights, read_metadata
-from resattn.training.recipe import OptionValue, Recipe
+from resattn.training.recipe import OptionValue, Recipe, is_option_value
 
 PRETRAINED = "pretrained"
 RECIPE_NAME = "fine-tune"
@@ -42,7 +42,7 @@ def starting_point(recipe: Recipe) -> tuple[Recipe, Path | None]:
         return recipe, None
     options: dict[str, OptionValue] = {}
     for name, value in read_metadata(weights)["options"].items():
-        if not isinstance(value, OptionValue):
+        if not is_option_value(value):
             raise ResattnError(
                 f"{weights} was built with {name}={value}, which no recipe can say",
                 "start from the weights of a run",
@@ -83,7 +83,12 @@ def _require_same_architecture(
             f"train with --model {trained.variant}, or leave --model out",
         )
     theirs, ours = (
-        {name: value for name, value in one.options.items() if name not in _FREE_OPTIONS}
+        # Weights files give lists back as tuples.
+        {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in one.options.items()
+            if name not in _FREE_OPTIONS
+        }
         for one in (trained, network)
     )
     if theirs != ours:

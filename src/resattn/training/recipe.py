@@ -138,6 +138,13 @@ def parse_duration(text: str) -> float:
     return total
 
 
+def is_option_value(value: object) -> bool:
+    """Whether a recipe can hold it as an option of the network; `isinstance` cannot ask for list[int]."""
+    if isinstance(value, list):
+        return all(isinstance(part, int) for part in value)
+    return isinstance(value, float | int | str | bool)
+
+
 def _whole(value: OptionValue) -> OptionValue:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
