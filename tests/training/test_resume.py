@@ -1,5 +1,6 @@
 """A run that was killed ends in the very weights it would have ended in, bit for bit."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from resattn.data.augmentation import Augmentation
+from resattn.data.image_folder import prepare_image_folder
 from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.training.checkpoints import checkpoint_files
@@ -191,6 +193,21 @@ def test_data_that_changed_under_a_run_are_refused(dots: str, tmp_path: Path) ->
         assert "prepare it again" in caught.value.mend
     finally:
         images.write_bytes(whole)
+    resume(folder)
+
+
+def test_images_of_another_size_are_refused(dots: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    train(recipe_of(dots), folder)
+    folder.results_file.unlink()
+    prepare_image_folder(tmp_path / "dots", name=dots, size=24, val_share=0.2)
+    with pytest.raises(ResattnError, match="dots have 24 pixels a side, and had 32 when") as caught:
+        resume(folder)
+    assert "--size 32" in caught.value.mend
+    environment = folder.environment()  # as an earlier version wrote it, which did not tell the sizes apart
+    del environment["data_size"]
+    folder.environment_file.write_text(json.dumps(environment))
+    prepare_image_folder(tmp_path / "dots", name=dots, size=32, val_share=0.2)
     resume(folder)
 
 

@@ -58,9 +58,13 @@ def train(
         return starting_point(with_packed_folder(recipe))
 
     def start() -> None:
-        sha256 = job.train.source_sha256
         folder.start(
-            job.recipe, job.execution, data_sha256=sha256, weights=weights, processes=processes.world
+            job.recipe,
+            job.execution,
+            data_sha256=job.train.source_sha256,
+            data_size=job.train.images.shape[1],
+            weights=weights,
+            processes=processes.world,
         )
 
     with together(processes), ExitStack() as held:
@@ -95,7 +99,7 @@ def resume(
         return recipe
 
     def check_data() -> None:
-        folder.require_same_data(recipe.data, job.train.source_sha256)
+        folder.require_same_data(recipe.data, job.train.source_sha256, job.train.images.shape[1])
         verify(recipe.data)
         began = folder.environment().get("processes", 1)
         if began != processes.world:

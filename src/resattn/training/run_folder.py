@@ -102,17 +102,19 @@ class RunFolder:
         execution: Execution,
         *,
         data_sha256: str = "",
+        data_size: int = 0,
         weights: Path | None = None,
         processes: int = 1,
     ) -> None:
         """Write the environment, a copy of the weights to start from, and last the resolved recipe.
 
-        `data_sha256` identifies the data set, `processes` is how many train together. Raises ResattnError where a run
+        `data_sha256` identifies the data set, `data_size` is the side of its images in pixels, `processes` is how many train together. Raises ResattnError where a run
         lies here already.
         """
         self.require_free()
         with whole_text_file(self.environment_file) as file:
-            found = environment(execution) | {"data_sha256": data_sha256, "processes": processes}
+            found = environment(execution) | {"data_sha256": data_sha256, "data_size": data_size}
+            found["processes"] = processes
             file.write(json.dumps(found, indent=2) + "\n")
         if weights:
             with whole_file(self.start_file) as temporary:
@@ -129,9 +131,18 @@ class RunFolder:
                 f"{self.environment_file} cannot be read: {error}", "name the folder of a run, whole"
             ) from error
 
-    def require_same_data(self, name: str, data_sha256: str) -> None:
-        """Raise ResattnError where the data set `name` is not what it was when the run began."""
-        if self.environment().get("data_sha256", data_sha256) != data_sha256:
+    def require_same_data(self, name: str, data_sha256: str, data_size: int) -> None:
+        """Raise ResattnError where the data set `name` is not what it was when the run began.
+
+        `data_sha256` and `data_size` as for `start`; what a run of an earlier version did not write down is not asked.
+        """
+        began = self.environment()
+        if (size := began.get("data_size", data_size)) != data_size:
+            raise ResattnError(
+                f"the images of {name} have {data_size} pixels a side, and had {size} when the run in {self.path} began",
+                f"prepare it with --size {size} again, or start a new run",
+            )
+        if began.get("data_sha256", data_sha256) != data_sha256:
             raise ResattnError(
                 f"{name} was prepared anew, from other files, since the run in {self.path} began",
                 "prepare it from the same files again, or start a new run",
