@@ -1,7 +1,8 @@
 """One of the processes of a run, started by torchrun, with something about it that no user could ask for.
 
 Arguments: recipe file, run folder, and "killed": the second process kills itself, for real, the first time round; or
-"exact": the network computes in double precision, in which rounding does not grow from step to step.
+"exact": the network computes in double precision, in which rounding does not grow from step to step; or "elsewhere":
+the second process has the home $OTHER_HOME, as if it were another machine.
 """
 
 import os
@@ -40,6 +41,9 @@ if __name__ == "__main__":
     processes, folder = this_process(), RunFolder(Path(path))
     if what == "exact":
         compute_in_double_precision()
+    elif what == "elsewhere":
+        if processes.rank == 1:
+            os.environ["RESATTN_HOME"] = os.environ["OTHER_HOME"]
     elif processes.rank == 1 and processes.restarts == 0:
         kill_behind_a_checkpoint(folder)
     run.train_or_go_on(Recipe.from_yaml(Path(recipe)), folder, processes, checkpoint_seconds=0.5)

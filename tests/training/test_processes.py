@@ -246,6 +246,46 @@ def test_what_cannot_be_is_said_once(
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
+@pytest.mark.parametrize("images", [2, 4])
+def test_every_process_has_images_to_validate_on_or_it_is_said(
+    tmp_path: Path, draw_dots, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    """Four images in two batches of two would leave the third process without."""
+    monkeypatch.setenv("RESATTN_HOME", str(tmp_path / "few"))
+    few = draw_dots(tmp_path / "dots", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=20, side=32)
+    prepare_image_folder(few, name="dots", size=32, val_share=images / 40)
+    recipe = recipe_of(steps=4, batch_size=12)
+    alone, three = RunFolder(tmp_path / "alone"), RunFolder(tmp_path / "three")
+    command = [*RESATTN, "--recipe", written(recipe, tmp_path), "--run-dir", str(three.path)]
+    done = subprocess.run([*command, "--devices", "3"], capture_output=True, text=True)
+    if images < 3:
+        assert done.returncode == 1
+        assert done.stderr.count("dots has 2 images to validate on, too few for 3 processes") == 1
+        assert not three.recipe_file.exists()
+        return
+    assert done.returncode == 0, done.stderr
+    train(recipe, alone)
+    for column in ("val_loss", "val_top1"):
+        ours, theirs = (read_history(run.metrics_file)[column] for run in (alone, three))
+        np.testing.assert_allclose(theirs, ours, rtol=1e-3, err_msg=column)
+
+
+@pytest.mark.parametrize(("size", "images"), [(24, 60), (32, 59)])
+def test_a_machine_with_other_data_is_refused(
+    tmp_path: Path, draw_dots, monkeypatch: pytest.MonkeyPatch, size: int, images: int
+) -> None:
+    other = tmp_path / "other"
+    dots = draw_dots(tmp_path / "dots", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=images, side=32)
+    prepare_image_folder(dots, name="dots", size=size, val_share=0.2, root=other / "data")
+    monkeypatch.setenv("OTHER_HOME", str(other))
+    folder = RunFolder(tmp_path / "run")
+    script = [str(SCRIPT), written(recipe_of(), tmp_path), str(folder.path), "elsewhere"]
+    done = subprocess.run([*TORCHRUN, "--nproc-per-node", "2", *script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("ResattnError: dots was prepared otherwise, or from other files, on ") == 1
+    assert not folder.recipe_file.exists()
+
+
 def test_restarts_do_not_go_on_with_a_run_that_was_there_before(tmp_path: Path) -> None:
     folder, recipe = RunFolder(tmp_path / "run"), recipe_of(steps=2)
     folder.path.mkdir()

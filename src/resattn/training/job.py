@@ -16,7 +16,7 @@ from resattn.models.network import ResidualAttentionNetwork
 from resattn.training.budget import PROBES, measure_budget, steps_for_epochs
 from resattn.training.fine_tuning import starting_network, starting_point
 from resattn.training.own_images import with_packed_folder
-from resattn.training.processes import ALONE, Processes, first_decides, largest, this_process
+from resattn.training.processes import ALONE, Processes, first_decides, largest, require_same, this_process
 from resattn.training.progress_display import Series
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
@@ -69,8 +69,11 @@ class Job:
         )
 
     def validation_batches(self) -> EvaluationBatches:
-        """This process's share of the validation split; it has one unless there are fewer images than processes."""
-        share = math.ceil(len(self.val.images) / self.processes.world)
+        """This process's share of the validation split, a batch at least."""
+        images, world = len(self.val.images), self.processes.world
+        share = math.ceil(images / world)
+        if share * (world - 1) >= images:  # the last process would have none
+            share = images // world
         return EvaluationBatches(
             self.val,
             batch_size=min(self.recipe.batch_size, share),
@@ -112,6 +115,7 @@ def resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, processes: 
     held_out = recipe.validate_on == HELD_OUT
     train_split = open_split(recipe.data, KEPT if held_out else "train")
     val_split = open_split(recipe.data, recipe.validate_on)
+    _require_fit_for(processes, train_split, val_split)
     shortest = min(train_split.images.shape[1:3])
     if recipe.augmentation.shift >= shortest:
         raise ResattnError(
@@ -128,6 +132,24 @@ def resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, processes: 
     job = Job(folder, recipe, execution, train_split, val_split, network, processes)
     _announce(job, weights)
     return replace(job, recipe=_with_steps(job))
+
+
+def _require_fit_for(processes: Processes, train: PackedSplit, val: PackedSplit) -> None:
+    """Raise ResattnError where machines have different data, or there are fewer images to validate on than processes."""
+    require_same(
+        [(split.source_sha256, tuple(split.images.shape)) for split in (train, val)],
+        what=f"{train.data} was prepared otherwise, or from other files,",
+        mend="prepare it on every machine with the same command, from the same files",
+    )
+
+    def require_a_share() -> None:
+        if len(val.images) < processes.world:
+            raise ResattnError(
+                f"{train.data} has {len(val.images)} images to validate on, too few for {processes.world} processes",
+                "train with fewer processes, or prepare the data with more images to validate on",
+            )
+
+    first_decides(require_a_share)
 
 
 def _announce(job: Job, weights: Path | None) -> None:

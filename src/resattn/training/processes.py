@@ -4,11 +4,12 @@ torchrun starts them, on one machine or on many (`launching.py`), and tells each
 """
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -110,6 +111,23 @@ def first_decides(decide: Callable[[], Value]) -> Value:
     if not decided:
         sys.exit(1)
     return value  # type: ignore[return-value]
+
+
+def require_same(value: object, *, what: str, mend: str) -> None:
+    """Raise ResattnError where some processes bring another `value` than the first; all must call this at one point.
+
+    The first process raises it, `what` and the names of their machines, as `first_decides` does.
+    """
+    if _world() == 1:
+        return
+    brought: list[Any] = [None] * _world()
+    distributed.all_gather_object(brought, (value, platform.node()))
+
+    def check() -> None:
+        if others := sorted({machine for other, machine in brought if other != value}):
+            raise ResattnError(f"{what} on {', '.join(others)}", mend)
+
+    first_decides(check)
 
 
 def largest(number: int) -> int:
