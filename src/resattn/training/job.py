@@ -135,7 +135,7 @@ def resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, processes: 
 
 
 def _require_fit_for(processes: Processes, train: PackedSplit, val: PackedSplit) -> None:
-    """Raise ResattnError where machines have different data, or there are fewer images to validate on than processes."""
+    """Raise ResattnError where machines have other data than the first, or a process no image to validate on."""
     require_same(
         [(split.source_sha256, tuple(split.images.shape)) for split in (train, val)],
         what=f"{train.data} was prepared otherwise, or from other files,",

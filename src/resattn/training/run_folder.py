@@ -108,8 +108,8 @@ class RunFolder:
     ) -> None:
         """Write the environment, a copy of the weights to start from, and last the resolved recipe.
 
-        `data_sha256` identifies the data set, `data_size` is the side of its images in pixels, `processes` is how many train together. Raises ResattnError where a run
-        lies here already.
+        `data_sha256` identifies the data set, `data_size` is the side of its images in pixels, and `processes` is how
+        many train together. Raises ResattnError where a run lies here already.
         """
         self.require_free()
         with whole_text_file(self.environment_file) as file:
@@ -139,7 +139,7 @@ class RunFolder:
         began = self.environment()
         if (size := began.get("data_size", data_size)) != data_size:
             raise ResattnError(
-                f"the images of {name} have {data_size} pixels a side, and had {size} when the run in {self.path} began",
+                f"the images of {name} have {data_size} pixels a side, and had {size} when the run began",
                 f"prepare it with --size {size} again, or start a new run",
             )
         if began.get("data_sha256", data_sha256) != data_sha256:
