@@ -229,6 +229,11 @@ def test_a_signal_stops_both_and_both_go_on(by_two: RunFolder, tmp_path: Path) -
         (["--run-dir", "run", "--data", "dotz"], "there is no data set 'dotz'"),
         ([], "several processes need one folder for their run"),
         (["--run-dir", "run", "--nodes", "2"], "2 machines need a place to meet"),
+        # A name for the loopback address that every resolver knows, as one in /etc/hosts would be.
+        (
+            ["--run-dir", "run", "--nodes", "2", "--head", "2130706433:29412"],
+            "2130706433 is 127.0.0.1 here, an address that no other machine reaches",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_once(

@@ -58,10 +58,16 @@ def _meeting(nodes: int, head: str | None) -> list[str]:
         raise ResattnError(f"{nodes} machines need a place to meet", mend)
     host, _, port = head.partition(":")
     try:
-        here = _address_towards(host)
-        is_head = socket.gethostbyname(host) == here
+        here, address = _address_towards(host), socket.gethostbyname(host)
     except OSError as error:
         raise ResattnError(f"{host} cannot be reached: {error.strerror or error}", mend) from error
+    if address.startswith("127.") and host != "localhost" and not host.startswith("127."):
+        # As Debian's /etc/hosts has it for a machine's own name: the others would look for this one in vain.
+        raise ResattnError(
+            f"{host} is {address} here, an address that no other machine reaches",
+            "give the first machine's address: --head 10.0.0.1",
+        )
+    is_head = address == here
     # All three would otherwise rest on what the machine's own name resolves to, often an address only it can reach.
     interface = _interface_of(here)
     if interface is not None:
