@@ -1,5 +1,6 @@
 """The twentieth of train that tuning validates on."""
 
+import os
 import pickle
 from collections import Counter
 
@@ -30,6 +31,12 @@ def test_the_choice_is_fixed_for_good() -> None:
     names = [f"n01443537_{number}.JPEG" for number in range(60)]
     held = held_out_rows(np.zeros(60, dtype=np.int64), names)
     assert np.flatnonzero(held).tolist() == [3, 16, 43]
+
+
+def test_names_that_are_no_unicode_have_their_place_too() -> None:
+    odd = os.fsdecode(b"caf\xe9.png")
+    held = held_out_rows(np.zeros(3, dtype=np.int64), [odd, "a.png", "b.png"])
+    assert np.flatnonzero(held).tolist() == [2]
 
 
 def test_kept_and_held_out_are_train_divided() -> None:

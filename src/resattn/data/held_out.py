@@ -17,7 +17,9 @@ KEPT, HELD_OUT = "kept", "held-out"
 
 def held_out_rows(labels: NDArray[np.int64], file_names: Sequence[str]) -> NDArray[np.bool_]:
     """Which images are held out: a bool for each. Every class gives 5 %, rounded; at least one, and never its last."""
-    digests = np.array([hashlib.sha256(name.encode()).hexdigest() for name in file_names])
+    # File names that are no valid Unicode hold lone surrogates.
+    encoded = (name.encode("utf-8", "surrogatepass") for name in file_names)
+    digests = np.array([hashlib.sha256(name).hexdigest() for name in encoded])
     held = np.zeros(len(labels), dtype=np.bool_)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
