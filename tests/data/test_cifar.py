@@ -5,6 +5,7 @@ import os
 import pickle
 import pickletools
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resattn.data import cifar_archive
 from resattn.data.cifar import prepare_cifar
+from resattn.data.cifar_archive import read_cifar
 from resattn.data.packed import open_split
+from resattn.data.tar_headers import MAX_HEADER_BYTES
 from resattn.errors import ResattnError
 
 Files = dict[str, bytes]
@@ -277,11 +279,23 @@ def test_a_batch_that_is_there_twice(
     assert refused().what == f"{tmp_path}/c.tar.gz: data_batch_1 is in the archive more than once"
 
 
-def test_members_that_no_cifar_archive_can_hold(
-    files: Files, refused: Callable[[], ResattnError], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cifar_archive, "_MAX_MEMBER_BYTES", 1_000)
-    assert "is more than a CIFAR archive can hold" in refused().what
+def test_members_that_no_cifar_archive_can_hold(files: Files, refused: Callable[[], ResattnError]) -> None:
+    files["cifar-10-batches-py/x.bin"] = bytes(64 * 2**20 + 1)
+    assert "'cifar-10-batches-py/x.bin' is more than a CIFAR archive can hold" in refused().what
+    del files["cifar-10-batches-py/x.bin"]
+    files["x" * (MAX_HEADER_BYTES + 1)] = b""
+    assert "a header that no such archive needs" in refused().what
+
+
+def test_only_what_is_part_of_the_data_set_is_kept(tmp_path: Path, files: Files) -> None:
+    others = {f"more/{number}.bin": bytes(60 * 2**20) for number in range(3)}
+    path = write_tar(tmp_path / "c.tar.gz", files | others)
+    tracemalloc.start()
+    try:
+        read_cifar(path, "cifar10", mend="")
+        assert tracemalloc.get_traced_memory()[1] < 60 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_binary_records_that_are_not_whole(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resattn.data import corruption_archive
 from resattn.data.corruption_archive import Place, open_corruption_archive
+from resattn.data.tar_headers import MAX_HEADER_BYTES
 from resattn.errors import ResattnError
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
 def test_a_name_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "long.tar"
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
-        archive.addfile(tarfile.TarInfo("x" * (corruption_archive.MAX_MEMBER_BYTES + 1)))
+        archive.addfile(tarfile.TarInfo("x" * (MAX_HEADER_BYTES + 1)))
     with pytest.raises(ResattnError, match="a header that no such archive needs"):
         list(open_corruption_archive(path).images(lambda _: True))
 

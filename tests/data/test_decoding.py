@@ -196,6 +196,21 @@ def test_order_is_kept_and_little_is_read_ahead() -> None:
     results.close()
 
 
+def test_less_is_read_ahead_of_what_holds_much_memory() -> None:
+    taken = 0
+
+    def items():
+        nonlocal taken
+        for number in range(200):
+            taken += 1
+            yield number
+
+    results = in_order(lambda number: number, items(), workers=8, size=lambda _: 100 * 2**20)
+    assert next(results) == 0
+    assert taken == 3
+    assert list(results) == list(range(1, 200))
+
+
 def test_threads_end_with_the_work_even_after_an_error() -> None:
     before = threading.active_count()
 

@@ -1,7 +1,9 @@
 """Images out of folders, archives and tables: all of them, in order, and from where one left off."""
 
 import io
+import lzma
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from resattn.data.image_streams import EncodedImage, iter_image_files, iter_images
+from resattn.data.tar_headers import MAX_HEADER_BYTES
 from resattn.errors import ResattnError
 
 
@@ -115,6 +118,38 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "foreign.parquet").write_bytes(b"no table" * 99)
     with pytest.raises(ResattnError, match=r"foreign\.parquet cannot be read to its end"):
         list(iter_images(tmp_path / "foreign.parquet"))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_a_compressed_archive_that_is_damaged_in_the_middle_is_named(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    path = write_tar(tmp_path / "whole.tar", {f"{number}.png": rng.bytes(9_999) for number in range(40)})
+    content = path.read_bytes()
+    first, second = content[:200_000], content[200_000:]
+    if suffix == ".gz":
+        stream = zlib.compressobj(wbits=31)
+        # Seven is a kind of block that there is not.
+        packed = stream.compress(first) + stream.flush(zlib.Z_FULL_FLUSH) + b"\x07" * 99
+    else:
+        packed = lzma.compress(first)[:-2_000] + bytes(99) + lzma.compress(second)
+    damaged = tmp_path / f"damaged.tar{suffix}"
+    damaged.write_bytes(packed)
+    images = iter_images(damaged)
+    assert next(images).name.endswith("0.png")
+    with pytest.raises(ResattnError, match=rf"damaged\.tar{suffix} cannot be read to its end"):
+        list(images)
+
+
+def test_headers_of_many_megabytes_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.tar.gz"
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(path, "w:gz", format=kind) as archive:
+            archive.addfile(tarfile.TarInfo("folder/" + "x" * 300 + ".png"))
+            archive.addfile(tarfile.TarInfo("x" * (MAX_HEADER_BYTES + 1)))
+        found = iter_images(path)
+        assert next(found).name.endswith("xxx.png")
+        with pytest.raises(ResattnError, match="a header that no such archive needs"):
+            next(found)
 
 
 def test_image_files_of_a_folder(tmp_path: Path) -> None:

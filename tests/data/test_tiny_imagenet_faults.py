@@ -235,6 +235,14 @@ def test_a_list_that_is_twice_in_the_archive(tmp_path: Path, members: Members, s
         prepare_tiny_imagenet(archive=path, root=tmp_path / "data")
 
 
+@pytest.mark.parametrize(("name", "limit"), [(TRAIN, 2**20), (f"{P}words.txt", 4 * 2**20)])
+def test_a_member_larger_than_any_of_its_kind(
+    refused: Callable[..., ResattnError], members: Members, name: str, limit: int
+) -> None:
+    members[name] = bytes(limit + 1)
+    assert refused().what.endswith(f"{name} declares {limit + 1:,} bytes, over the limit of {limit:,}")
+
+
 def test_an_image_of_another_size(prepare: Prepare, members: Members, samples) -> None:
     members[TRAIN] = samples.encode(1, side=32)
     with pytest.raises(ResattnError, match=f"{TRAIN} has 32 x 32 pixels, not 64 x 64"):

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resattn.data.tar_headers import BoundedHeader
 from resattn.errors import ResattnError
 
 SIDE = 32
 _PIXELS = 3 * SIDE * SIDE
-_MAX_MEMBER_BYTES = 256 * 2**20
+# A batch: its pixels, of which pickles in Python 3's way take two bytes, and what is said of them.
+_MAX_MEMBER_BYTES = {"cifar10": 64 * 2**20, "cifar100": 320 * 2**20}
 _MAX_MEMBERS = 100
 
 
@@ -76,7 +78,7 @@ class _Wrong(Exception):
 def read_cifar(path: Path, name: str, *, mend: str) -> Cifar:
     """Read the archive at `path` as "cifar10" or "cifar100", python or binary version; raises
     ResattnError."""
-    members = _members(path, mend)
+    members = _members(path, name, mend)
     parts = next((parts for parts in _LAYOUTS[name] if parts.names in members), _LAYOUTS[name][0])
     missing = [part for part in (*parts.train, *parts.val, parts.names) if part not in members]
     if missing:
@@ -93,15 +95,16 @@ def read_cifar(path: Path, name: str, *, mend: str) -> Cifar:
     return Cifar(label_names, {split: _join(batches) for split, batches in read.items()})
 
 
-def _members(path: Path, mend: str) -> dict[str, bytes]:
-    """The files of a tar archive by their own names, read into memory: nothing is extracted."""
+def _members(path: Path, name: str, mend: str) -> dict[str, bytes]:
+    """The files of either version of an archive by their own names, read into memory: nothing is extracted."""
+    wanted = {part for parts in _LAYOUTS[name] for part in (*parts.train, *parts.val, parts.names)}
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with tarfile.open(path, "r:*", tarinfo=BoundedHeader) as archive:
             for number, member in enumerate(archive):
-                _refuse(path, member, number)
+                _refuse(path, member, number, _MAX_MEMBER_BYTES[name])
                 own_name = PurePosixPath(member.name).name
-                if not member.isreg() or own_name.startswith("."):
+                if not member.isreg() or own_name not in wanted:
                     continue
                 if own_name in found:
                     raise ResattnError(f"{path}: {own_name} is in the archive more than once", mend)
@@ -121,11 +124,11 @@ def _members(path: Path, mend: str) -> dict[str, bytes]:
     return found
 
 
-def _refuse(path: Path, member: tarfile.TarInfo, number: int) -> None:
+def _refuse(path: Path, member: tarfile.TarInfo, number: int, most_bytes: int) -> None:
     mend = "do not trust this archive; get the official one"
     if ".." in member.name.split("/") or member.name.startswith("/"):
         raise ResattnError(f"{path}: the member {member.name!r} leads out of the archive", mend)
-    if member.size > _MAX_MEMBER_BYTES or number >= _MAX_MEMBERS:
+    if member.size > most_bytes or number >= _MAX_MEMBERS:
         raise ResattnError(f"{path}: the member {member.name!r} is more than a CIFAR archive can hold", mend)
 
 

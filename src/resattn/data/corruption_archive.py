@@ -5,7 +5,6 @@ that are no images are passed over. Members are read one after the other into me
 has to be uncompressed, as the official one is: then no member can be larger than the file.
 """
 
-import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resattn.data.decoding import BadImageError, decode_rgb, read_file, to_array
+from resattn.data.tar_headers import BoundedHeader
 from resattn.errors import ResattnError
 
 OFFICIAL = "https://zenodo.org/records/2536630"
@@ -100,7 +100,7 @@ def open_corruption_archive(path: Path) -> CorruptionArchive:
             return CorruptionArchive(path, sum(1 for _ in _files(path)), "files")
         if not path.is_file():
             raise ResattnError(f"{path}: there is no such file or folder", _MEND)
-        with tarfile.open(path, "r:"):
+        with tarfile.open(path, "r:", tarinfo=BoundedHeader):
             return CorruptionArchive(path, path.stat().st_size // _MIB, "MiB")
     except (tarfile.TarError, EOFError) as error:
         raise ResattnError(f"{path} is not an uncompressed tar file ({error})", _MEND) from error
@@ -139,20 +139,11 @@ def _check_bytes(size: int) -> None:
         raise BadImageError(f"has {size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,}")
 
 
-class _BoundedReads(io.BufferedReader):
-    """A file that gives at most MAX_MEMBER_BYTES at once: tarfile reads long names whole, however long."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= MAX_MEMBER_BYTES:
-            raise tarfile.ReadError("a header that no such archive needs")
-        return super().read(size)
-
-
 def _tar_members(path: Path) -> Iterator[_Member]:
     """The files of a tar archive, in its order; links and devices are refused."""
     last = "its beginning"
     try:
-        with _BoundedReads(io.FileIO(path)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as archive:
             while (member := archive.next()) is not None:
                 # tarfile remembers every member for look-ups: 750,000 of them would fill the memory.
                 archive.members.clear()  # type: ignore[attr-defined]

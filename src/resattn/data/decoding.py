@@ -20,6 +20,7 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs
 # Pillow hands EPS to Ghostscript and WMF to Windows: an image folder from elsewhere must not run programs.
 _REFUSED_FORMATS = ("EPS", "WMF")
 _CHUNK = 32
+_CHUNK_BYTES, _HELD_BYTES = 8 * 2**20, 256 * 2**20
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -113,26 +114,51 @@ def read_file(path: Path) -> bytes:
 
 
 def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    size: Callable[[Item], int] = lambda _: 0,
 ) -> Iterator[Result]:
     """Map `function` over `items` in a pool of threads; results come in order, few are held at a time.
 
     `items` is drawn from in the calling thread. `workers` defaults to the number of cores this process may
-    use.
+    use. Where items hold much memory, `size` says how many bytes one does: no more are drawn while those in
+    work hold 256 MiB.
     """
     workers = workers or usable_cores()
     source = iter(items)
     pool = ThreadPoolExecutor(workers)
-    pending: deque[Future[list[Result]]] = deque()
+    pending: deque[tuple[Future[list[Result]], int]] = deque()
+    held = 0
     try:
         while True:
-            while len(pending) < 2 * workers and (chunk := list(islice(source, _CHUNK))):
-                pending.append(pool.submit(lambda chunk: [function(item) for item in chunk], chunk))
+            while len(pending) < 2 * workers and held < _HELD_BYTES:
+                chunk, chunk_bytes = _chunk(source, size)
+                if not chunk:
+                    break
+                work = pool.submit(lambda chunk: [function(item) for item in chunk], chunk)
+                pending.append((work, chunk_bytes))
+                held += chunk_bytes
             if not pending:
                 return
-            yield from pending.popleft().result()
+            work, chunk_bytes = pending.popleft()
+            yield from work.result()
+            held -= chunk_bytes
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _chunk(source: Iterator[Item], size: Callable[[Item], int]) -> tuple[list[Item], int]:
+    """The next items, 32 at most and fewer where they hold more than 8 MiB, and how many bytes they hold."""
+    chunk: list[Item] = []
+    chunk_bytes = 0
+    for item in islice(source, _CHUNK):
+        chunk.append(item)
+        chunk_bytes += size(item)
+        if chunk_bytes >= _CHUNK_BYTES:
+            break
+    return chunk, chunk_bytes
 
 
 def usable_cores() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from resattn.data.decoding import MAX_FILE_BYTES
+from resattn.data.tar_headers import BoundedHeader
 from resattn.errors import ResattnError
 
 TABLE_COLUMNS = ("image", "bytes", "jpg", "jpeg", "png", "webp")
@@ -26,6 +27,11 @@ class EncodedImage:
 
     name: str
     content: bytes | None
+
+
+def encoded_bytes(item: object) -> int:
+    """How many bytes of an image file something holds in memory."""
+    return len(item.content or b"") if isinstance(item, EncodedImage) else 0
 
 
 def iter_image_files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]:
@@ -111,7 +117,7 @@ def _archive(path: Path, skip: int) -> Iterator[EncodedImage | None]:
     """The images in an archive; of the first `skip` the bytes are passed over."""
     suffixes = _suffixes()
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with tarfile.open(path, "r:*", tarinfo=BoundedHeader) as archive:
             for number, member in enumerate(_members(archive, suffixes)):
                 if number < skip:
                     yield None
@@ -120,7 +126,7 @@ def _archive(path: Path, skip: int) -> Iterator[EncodedImage | None]:
                 reader = archive.extractfile(member) if member.size <= MAX_FILE_BYTES else None
                 yield EncodedImage(name, reader.read() if reader else None)
             _require_end(archive)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except Exception as error:  # TarError, OSError, EOFError, zlib.error, LZMAError, RecursionError ...
         raise ResattnError(
             f"{path} cannot be read to its end: {error}", "fetch or make the archive again, then go on"
         ) from error

@@ -28,6 +28,8 @@ OFFICIAL = Source(
     file_name="tiny-imagenet-200.zip",
     size=248_100_043,
 )
+# The official archive's largest image has 2,832 bytes.
+_MAX_IMAGE_BYTES = 2**20
 _FETCH_AGAIN = "get the archive again with `resattn prepare tiny-imagenet --download`"
 
 
@@ -101,7 +103,9 @@ def _pack(
         writer.split(split, size=(size, size), expected_images=len(images), boxes=boxes) as packed,
         progress.bar(total=len(images), description=f"{NAME} {split}") as advance,
     ):
-        for image, pixels in in_order(partial(_decode, size), _encoded(archive, images), workers=workers):
+        encoded = _encoded(archive, images)
+        decode = partial(_decode, size)
+        for image, pixels in in_order(decode, encoded, workers=workers, size=_encoded_bytes):
             if isinstance(pixels, Exception):
                 faults.found(f"{archive.path}: {image.member}", str(pixels))
             else:
@@ -119,9 +123,13 @@ def _encoded(archive: ZipArchive, images: list[PlannedImage]) -> Iterator[_Encod
     """Read the members in this thread (a ZipFile is not for several), for the pool to decode."""
     for image in images:
         try:
-            yield _Encoded(image, archive.read(image.member))
+            yield _Encoded(image, archive.read(image.member, most_bytes=_MAX_IMAGE_BYTES))
         except BadMemberError as error:
             yield _Encoded(image, error)
+
+
+def _encoded_bytes(encoded: _Encoded) -> int:
+    return len(encoded.content) if isinstance(encoded.content, bytes) else 0
 
 
 def _decode(size: int, encoded: _Encoded) -> _Decoded:

@@ -13,6 +13,7 @@ last column or row appears as 63, and x0 = x1 occurs (one pixel wide) but x0 > x
 y1 exclusive, which is what a packed split holds, a box is therefore x0, y0, x1 + 1, y1 + 1.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from resattn.data.zip_archive import BadMemberError, ZipArchive
 from resattn.errors import ResattnError
 
 SIDE = 64
+# The official archive's largest list, words.txt, has 2,655,750 bytes.
+_MAX_TEXT_BYTES = 4 * 2**20
 OFFICIAL_COUNTS = {"train": 100_000, "val": 10_000, "test": 10_000}
 
 Box = tuple[float, float, float, float]
@@ -217,26 +220,23 @@ class _Reader:
 
     def _required_rows(self, name: str) -> list[_Row]:
         before = len(self.faults.skipped)
-        rows = self._rows(name)
+        rows = list(self._rows(name))
         if len(self.faults.skipped) > before:
             raise ResattnError(self.faults.skipped[-1], self.mend)
         return rows
 
-    def _rows(self, name: str) -> list[_Row]:
-        """The lines of a text member, split at tabs; an unreadable or absent one is a single fault."""
+    def _rows(self, name: str) -> Iterator[_Row]:
+        """The lines of a text member, split at tabs, one at a time; an unreadable or absent one is a single fault."""
         where = self._where(name)
         try:
             text = self._text(name)
         except BadMemberError as error:
             self.unreadable.add(name)
             self.faults.found(where, str(error))
-            return []
-        lines = enumerate(text.split("\n"), start=1)
-        return [
-            _Row(f"{where} line {number}", line.rstrip("\r").split("\t"))
-            for number, line in lines
-            if line.strip()
-        ]
+            return
+        for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+            if line.strip():
+                yield _Row(f"{where} line {number}", line.rstrip("\r\n").split("\t"))
 
     def _text(self, name: str) -> str:
         member = self.prefix + name
@@ -245,7 +245,7 @@ class _Reader:
         if member in self.archive.repeated:
             raise BadMemberError("is in the archive more than once")
         try:
-            return self.archive.read(member).decode("utf-8")
+            return self.archive.read(member, most_bytes=_MAX_TEXT_BYTES).decode("utf-8")
         except UnicodeDecodeError as error:
             raise BadMemberError(f"is not UTF-8 ({error})") from error
 

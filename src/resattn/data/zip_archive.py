@@ -50,16 +50,14 @@ class ZipArchive:
     ) -> None:
         self._zip.close()
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a member, compared with its checksum; never more than it declares, nor than 64 MiB.
+    def read(self, name: str, *, most_bytes: int = MAX_MEMBER_BYTES) -> bytes:
+        """The bytes of a member, compared with its checksum; never more than it declares, nor than `most_bytes`.
 
         Raises BadMemberError.
         """
         member = self.members[name]
-        if member.file_size > MAX_MEMBER_BYTES:
-            raise BadMemberError(
-                f"declares {member.file_size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,}"
-            )
+        if member.file_size > most_bytes:
+            raise BadMemberError(f"declares {member.file_size:,} bytes, over the limit of {most_bytes:,}")
         try:
             with self._zip.open(member) as file:
                 data = file.read(member.file_size)

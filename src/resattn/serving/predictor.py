@@ -22,7 +22,7 @@ from resattn.data.decoding import (
     to_rgb,
     turn_upright,
 )
-from resattn.data.image_streams import EncodedImage, iter_image_files
+from resattn.data.image_streams import EncodedImage, encoded_bytes, iter_image_files
 from resattn.errors import ResattnError
 from resattn.evaluation.inference import configuration, log_probabilities, network_input, running
 from resattn.hardware import Execution, reference_execution
@@ -175,7 +175,7 @@ class Predictor:
         self, images: Iterable[ImageSource], top: int, masks: MaskDetail
     ) -> Iterator[Prediction | Unreadable]:
         held: list[tuple[str | None, Pixels | ResattnError]] = []
-        for prepared in in_order(self._prepare, images):
+        for prepared in in_order(self._prepare, images, size=encoded_bytes):
             held.append(prepared)
             if len(held) == self.batch_size:
                 yield from self._batch_outcomes(held, top, masks)
