@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,22 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_where_it_was_one_of_this_machine(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    write = "import os, sys, pathlib; from resattn.files import whole_file\n"
+    write += "with whole_file(pathlib.Path(sys.argv[1])) as file:\n"
+    write += "    file.touch(); print(file, flush=True); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", write, str(path)], capture_output=True, text=True)
+    leftover = Path(killed.stdout.strip())
+    assert leftover.exists()
+    number = leftover.name.split(".")[-2]
+    of_another = tmp_path / f".notes.txt.another-machine.{number}.partial"
+    of_another.touch()
+    with whole_text_file(path) as file:
+        file.write("whole")
+    assert set(tmp_path.iterdir()) == {path, of_another}
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

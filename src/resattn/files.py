@@ -1,7 +1,9 @@
 """Files that are there whole or not at all, and failures to write them told in words."""
 
 import glob
+import hashlib
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +13,8 @@ from typing import TextIO
 from resattn.errors import ResattnError
 
 _unfinished: set[Path] = set()
+# Process numbers say nothing about the processes of other machines, which may share the folder. A hash is short.
+_MACHINE = hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 @contextmanager
@@ -43,10 +47,10 @@ def is_file(path: Path | str) -> bool:
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes its place at the end, or vanishes.
 
-    Missing folders are made; the contents are on the disk before the name is. What a killed process left of the same
-    file is removed. Raises ResattnError, naming `path`, where the disk refuses.
+    Missing folders are made; the contents are on the disk before the name is. What a killed process of this machine
+    left of the same file is removed. Raises ResattnError, naming `path`, where the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
@@ -77,8 +81,8 @@ def whole_text_file(path: Path) -> Iterator[TextIO]:
 
 
 def _clear_leftovers(path: Path) -> None:
-    """Remove the temporary files of `path` whose process is no more."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+    """Remove the temporary files of `path` whose process, on this machine, is no more."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{_MACHINE}.*.partial"):
         pid = leftover.name.split(".")[-2]
         if pid.isdigit() and not _runs(int(pid)):
             leftover.unlink(missing_ok=True)
