@@ -18,7 +18,7 @@ class BoundedHeader(tarfile.TarInfo):
     """What to open an archive with, as `tarinfo`: headers over 1 MiB raise tarfile.ReadError before they are read."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """The member that 512 bytes describe."""
         member = super().frombuf(buf, encoding, errors)
         if member.type in _READ_WHOLE and not 0 <= member.size <= MAX_HEADER_BYTES:
