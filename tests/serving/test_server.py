@@ -280,6 +280,16 @@ def test_runtimes_agree(network, tmp_path: Path) -> None:
         assert np.allclose(mask, masks[name], atol=1e-4)
 
 
+def test_a_file_exported_without_masks_answers_who_asks_for_them(serve, network, tmp_path: Path) -> None:
+    export(network, tmp_path / "mini.onnx", progress=False)
+    live = serve(open_runtime(tmp_path / "mini.onnx"))
+    assert httpx.get(f"{live.url}/v1/model").json()["masks"] == []
+    asked = httpx.post(f"{live.url}/v1/predict?masks=true", content=photograph(0))
+    assert (asked.status_code, asked.json()["masks"]) == (200, {})
+    plain = httpx.post(f"{live.url}/v1/predict", content=photograph(0))
+    assert asked.json() == plain.json() | {"masks": {}}
+
+
 def test_the_combined_map_is_the_one_that_is_measured_against_boxes(network) -> None:
     runtime = NetworkRuntime(network, execution=reference_execution("cpu"))
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)

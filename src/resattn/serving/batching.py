@@ -146,7 +146,8 @@ class Batcher:
 
     def _compute(self, batch: Sequence[_Waiting]) -> list[Answer]:
         images = np.stack([one.pixels for one in batch])
-        if not any(one.masks for one in batch):
+        # A network may have no masks, and an exported file without them refuses to be asked.
+        if not self._runtime.mask_names or not any(one.masks for one in batch):
             return [Answer(row, {}) for row in _probabilities(self._runtime(images))]
         logits, masks = self._runtime.with_masks(images)
         return [
