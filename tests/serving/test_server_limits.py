@@ -116,6 +116,24 @@ def test_a_real_bomb_is_not_decoded(url: str) -> None:
         assert time.perf_counter() - begun < 2
 
 
+def progressive(repeated: int) -> bytes:
+    """A JPEG whose last scan, which refines what the others drew, comes so many times more."""
+    file = io.BytesIO()
+    Image.new("RGB", (50, 40), (200, 20, 20)).save(file, "JPEG", progressive=True)
+    whole, end = file.getvalue()[:-2], file.getvalue()[-2:]
+    return whole + whole[whole.rindex(b"\xff\xda") :] * repeated + end
+
+
+def test_a_jpeg_is_not_gone_over_for_ever(url: str) -> None:
+    assert len(progressive(1000)) < 32 * 1024
+    with others_are_served(url):
+        refused(httpx.post(f"{url}/v1/predict", content=progressive(1000)), 413, "more than 100 scans")
+    # What real files hold is taken: some scans, and films behind the image in which anything may occur.
+    for taken in (progressive(0), progressive(50), progressive(0) + b"\xff\xda some film" * 1000):
+        answer = httpx.post(f"{url}/v1/predict", content=taken)
+        assert answer.json()["descriptions"][0] == "red", answer.text
+
+
 def test_forms_that_are_none(url: str) -> None:
     def post(content: bytes, kind: str = "multipart/form-data; boundary=b") -> httpx.Response:
         return httpx.post(f"{url}/v1/predict", content=content, headers={"Content-Type": kind})

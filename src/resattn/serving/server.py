@@ -25,7 +25,7 @@ _ABOUT = {
     400: "The client went away while it was sending.",
     401: "No token, or a wrong one.",
     408: "The body arrived too slowly.",
-    413: "Too many bytes, pixels or images.",
+    413: "Too many bytes, pixels, scans or images.",
     415: "No image, or a body of another type.",
     422: "A damaged or empty image, a form without one, an option out of range.",
     429: "The queue is full; Retry-After says when to come back, in seconds.",

@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import TypeVar
 
 from fastapi import Request
@@ -23,6 +25,13 @@ Image.init()
 FORMATS = tuple(name for name in _COMMON if name in Image.OPEN)  # Pillow may be built without some
 _SEND = f"send a photograph as {', '.join(FORMATS)}"
 _HOW = "send the file itself with `Content-Type: image/jpeg`, or a form: curl -F image=@photo.jpg"
+
+# A progressive JPEG of few bytes may ask for its pixels to be gone over a million times. Encoders write about ten
+# scans, and libtiff, which has the same limit for the JPEGs inside its files, takes so many.
+MOST_SCANS = 100
+# The head of a scan as libjpeg wants it, its length fitting its components: without these, a film behind a photograph
+# would have hundreds. Where 0xFF is a value, encoders put a 0 behind it.
+_SCAN = re.compile(rb"\xff\xda\x00[\x06\x08\x0a\x0c\x0e][\x00-\x04]")
 
 Result = TypeVar("Result")
 
@@ -63,7 +72,7 @@ class Uploads:
     async def pixels(self, upload: Upload) -> Pixels:
         """What the network sees of an image: upright, short side scaled, centre square, uint8 size x size x 3.
 
-        Raises Refusal 413 for too many pixels, 415 for what is no image, 422 for one that is damaged.
+        Raises Refusal 413 for too many pixels or scans, 415 for what is no image, 422 for one that is damaged.
         """
         return await self.in_pool(lambda: decode(upload.data, self._size, pixels=self._limits.pixels))
 
@@ -105,7 +114,8 @@ class Uploads:
 def decode(data: bytes, size: int, *, pixels: int) -> Pixels:
     """The square of `size` pixels a side that the network sees of an image file, uint8 size x size x 3.
 
-    Raises Refusal: 413 over `pixels` (width times height), 415 for what is no image, 422 for one that is damaged.
+    Raises Refusal: 413 over `pixels` (width times height) and for a JPEG of more than 100 scans, 415 for what is no
+    image, 422 for one that is damaged.
     """
     if not data:
         raise Refusal(422, "the image is empty: it has no bytes", _SEND)
@@ -121,12 +131,21 @@ def decode(data: bytes, size: int, *, pixels: int) -> Pixels:
         raise _damaged(error) from error
     if width * height > pixels:
         raise _too_many_pixels(f"{width} x {height}", pixels)
+    if _has_too_many_scans(data):
+        raise Refusal(
+            413, f"the image has more than {MOST_SCANS} scans", "save it anew, as a JPEG that is not progressive"
+        )
     try:
         return to_array(fit_square(decode_rgb(data, formats=FORMATS, reduce_to=size), size))
     except BadImageError as error:
         raise Refusal(422, f"the image {error}", _SEND) from error
     except Exception as error:
         raise _damaged(error) from error
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    is_jpeg = data.startswith(b"\xff\xd8\xff")
+    return is_jpeg and next(islice(_SCAN.finditer(data), MOST_SCANS, None), None) is not None
 
 
 def _damaged(error: Exception) -> Refusal:
