@@ -14,8 +14,9 @@ class Limits:
     request. requests: in the server at once, uploads included. held_bytes: of all bodies not yet decoded. queue: images
     decoded or waiting or being computed. batch: images computed at once. gather_seconds: how long the first image of a
     batch waits for others. upload_seconds: from the head of a request to the end of its body. head_seconds: from a
-    connection, or the first byte of a request on it, to the end of its head. head_bytes: of that head. answer_seconds:
-    from the end of the body to the answer. connections: open at once, idle ones included.
+    connection, or the first byte of a request on it, to the end of its head. head_bytes: of that head, and the headers
+    behind a body. answer_seconds: from the end of the body to the answer. connections: open at once, idle ones
+    included.
 
     Raises ResattnError for anything that is not above 0, and for a queue that one request can never fit into.
     """

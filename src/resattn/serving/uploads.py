@@ -133,7 +133,9 @@ def decode(data: bytes, size: int, *, pixels: int) -> Pixels:
         raise _too_many_pixels(f"{width} x {height}", pixels)
     if _has_too_many_scans(data):
         raise Refusal(
-            413, f"the image has more than {MOST_SCANS} scans", "save it anew, as a JPEG that is not progressive"
+            413,
+            f"the image has more than {MOST_SCANS} scans",
+            "save it anew, as a JPEG that is not progressive",
         )
     try:
         return to_array(fit_square(decode_rgb(data, formats=FORMATS, reduce_to=size), size))
