@@ -77,6 +77,26 @@ def test_killed_and_given_again_it_writes_the_same_file(trained_dots, shards: Pa
     assert sorted(path.name for path in tmp_path.glob("killed*")) == ["killed.jsonl"]
 
 
+def test_one_file_has_one_writer(trained_dots, shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    partial = tmp_path / "out.jsonl.partial"
+    command = [sys.executable, "-m", "resattn", "predict", str(trained_dots.run), str(shards), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (partial.exists() and partial.stat().st_size):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(ResattnError, match=r"another process is writing .*out\.jsonl"):
+                predict_to_file(str(trained_dots.run), [str(shards)], out)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert process.wait(120) == 0
+    assert len({line["source"] for line in lines(out)}) == len(lines(out)) == 300
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.jsonl"]
+
+
 def test_it_does_not_go_on_with_something_else(trained_dots, shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     out.write_text("")

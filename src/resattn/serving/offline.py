@@ -1,7 +1,9 @@
 """Predictions for more images than one would wait for: into one file, line by line, going on where it was stopped."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -9,6 +11,7 @@ from typing import Any, TextIO
 from resattn import progress
 from resattn.data.durable import file_sha256
 from resattn.data.image_streams import EncodedImage, iter_images
+from resattn.data.locking import locked
 from resattn.errors import ResattnError
 from resattn.files import whole_text_file
 from resattn.models.loading import find_weights, load
@@ -33,28 +36,50 @@ def predict_to_file(source: str, paths: Sequence[str], out: Path, *, top: int = 
     `source` and `error` for an image that cannot be read. Until all are done the lines lie in OUT.partial, and the same
     call goes on behind the last whole one; OUT.job says what the call was.
 
-    Raises ResattnError where `out` is there already, another call or other images began it, for a path that is not
-    there, and where the disk refuses.
+    Raises ResattnError where `out` is there already, another process writes it, another call or other images began it,
+    for a path that is not there, and where the disk refuses.
     """
-    if out.exists():
-        raise ResattnError(f"{out} is there already", "move it away, or choose another --out")
+    _require_absent(out)
     partial, job = out.with_name(out.name + ".partial"), out.with_name(out.name + ".job")
     sha256 = file_sha256(find_weights(source))
     predictor = Predictor(load(source))
-    _require_same_job(job, {"network": source, "weights": sha256, "paths": list(paths), "top": top})
     try:
-        before, last = _whole_lines(partial)
-        images = _after(last, iter_images(paths, skip=max(0, before - 1)), out)
-        with partial.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            done, unreadable = _write(predictor, images, file, top)
-        partial.replace(out)
-        job.unlink(missing_ok=True)
+        with _alone(out):
+            _require_same_job(job, {"network": source, "weights": sha256, "paths": list(paths), "top": top})
+            before, last = _whole_lines(partial)
+            images = _after(last, iter_images(paths, skip=max(0, before - 1)), out)
+            with partial.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                done, unreadable = _write(predictor, images, file, top)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(out)
+            job.unlink(missing_ok=True)
     except OSError as error:
         raise ResattnError(
             f"cannot write {partial}: {error.strerror or error}",
             "make room there, and give the same command again",
         ) from error
     return OfflineReport(done, unreadable, before)
+
+
+def _require_absent(out: Path) -> None:
+    if out.exists():
+        raise ResattnError(f"{out} is there already", "move it away, or choose another --out")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold `out` against other processes: the same command given twice agrees with its job, and would write twice."""
+    lock = out.with_name(out.name + ".lock")
+    with locked(lock, when_busy="leave") as free:
+        if not free:
+            raise ResattnError(f"another process is writing {out}", "wait for it, or choose another --out")
+        try:
+            _require_absent(out)  # it may have been finished meanwhile
+            yield
+        finally:
+            with suppress(OSError):
+                lock.rmdir()
 
 
 def _write(
