@@ -13,7 +13,7 @@ from resattn.data.durable import file_sha256
 from resattn.data.image_streams import EncodedImage, iter_images
 from resattn.data.locking import locked
 from resattn.errors import ResattnError
-from resattn.files import whole_text_file
+from resattn.files import unfinished, whole_text_file
 from resattn.models.loading import find_weights, load
 from resattn.serving.predictor import Predictor, Unreadable
 
@@ -75,8 +75,9 @@ def _alone(out: Path) -> Iterator[None]:
         if not free:
             raise ResattnError(f"another process is writing {out}", "wait for it, or choose another --out")
         try:
-            _require_absent(out)  # it may have been finished meanwhile
-            yield
+            with unfinished(lock):
+                _require_absent(out)  # it may have been finished meanwhile
+                yield
         finally:
             with suppress(OSError):
                 lock.rmdir()
