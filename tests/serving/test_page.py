@@ -55,11 +55,12 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser) -> Iterator[Any]:
-    """Opens the page of a server; the test fails for any request to another host, and any error in the page."""
+    """Opens the page of a server, after a script where one is given; the test fails for any request to another host, and any error in the page."""
     contexts, wrong = [], []
 
-    def open_(url: str, **options: Any) -> Any:
+    def open_(url: str, *, script: str = "", **options: Any) -> Any:
         context = browser.new_context(**options)
+        context.add_init_script(script)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
@@ -209,8 +210,10 @@ def test_light_and_dark(live, open_page) -> None:
     assert background(light) > 600
     assert background(dark) < 120
     toggle = light.locator("#theme")
-    assert toggle.get_attribute("aria-label") == "Colours: as the system"
+    assert toggle.get_attribute("aria-label") == "Colours: Auto, as the system"
     toggle.click()
+    # Whoever speaks to the browser says what is to be seen on the button.
+    assert toggle.get_attribute("aria-label") == f"Colours: {toggle.inner_text()}" == "Colours: Dark"
     assert background(light) < 120
     light.reload()
     assert background(light) < 120
@@ -277,6 +280,50 @@ def test_a_token_is_asked_for_once(serve, open_page) -> None:
     page.wait_for_selector(RESULT)
     page.reload()
     page.get_by_text("fake trained on colours").wait_for()
+
+
+def test_a_token_that_is_wrong_is_told_before_there_is_an_image(serve, open_page) -> None:
+    page = open_page(serve(token=TOKEN).url)
+    for wrong, said in (
+        ("a-wrong-token-of-that-length", "The token is wrong."),
+        ("a-token-of-some-l\u0113ngth", "A token has no accents"),
+    ):
+        page.locator("#token-value").fill(wrong)
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_text(said).wait_for()
+        assert page.evaluate("document.activeElement.id") == "token-value"
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.get_by_text("fake trained on colours").wait_for()
+    page.wait_for_selector("html[data-state=empty]")
+    assert page.get_by_role("alert").inner_text() == ""
+
+
+def test_without_storage_the_page_works(serve, open_page) -> None:
+    blocked = """for (const name of ["localStorage", "sessionStorage"])
+        Object.defineProperty(window, name, {get() { throw new DOMException("blocked", "SecurityError"); }});"""
+    page = open_page(serve(token=TOKEN).url, script=blocked)
+    page.locator("#theme").click()
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Lemon").click()
+    page.wait_for_selector(RESULT)
+
+
+def test_with_the_systems_few_colours_shares_and_the_choice_are_seen(live, open_page) -> None:
+    page = open_page(live.url, forced_colors="active")
+    page.get_by_role("button", name="Lemon").click()
+    page.wait_for_selector(RESULT)
+    for one in page.locator(".bar").all()[1:]:
+        bar, share = (
+            part.evaluate("part => getComputedStyle(part).backgroundColor") for part in (one, one.locator("span"))
+        )
+        assert bar != share
+    outlines = [
+        label.evaluate("label => getComputedStyle(label).outlineStyle")
+        for label in page.locator(".stages label").all()
+    ]
+    assert outlines == ["none", "none", "none", "solid"]
 
 
 def test_a_server_that_is_gone_is_told(serve, open_page) -> None:

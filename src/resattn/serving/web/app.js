@@ -17,7 +17,7 @@ const $ = (id) => document.getElementById(id);
 const page = document.documentElement;
 
 let limits = null; // of the server, once it has said them
-let token = sessionStorage.getItem("token") ?? "";
+let token = storedToken();
 let last = null; // what was asked last: {blob, name}
 let underWay = null; // AbortController of the request
 let stages = []; // [{name, image, mask}] of what is shown
@@ -69,6 +69,23 @@ async function ask(path, options = {}) {
   return body;
 }
 
+function storedToken() {
+  try {
+    return sessionStorage.getItem("token") ?? "";
+  } catch {
+    return ""; // storage is off
+  }
+}
+
+function storeToken() {
+  try {
+    sessionStorage.setItem("token", token);
+  } catch {
+    // it lasts as long as the page
+  }
+}
+
+/** Show which network it is; gives the Trouble where the server does not say, else nothing. */
 async function learnAboutServer() {
   try {
     const model = await ask("/v1/model");
@@ -78,9 +95,29 @@ async function learnAboutServer() {
     const facts = [model.data && `trained on ${model.data}`, classes, `sees ${size}`].filter(Boolean).join(" · ");
     $("network").replaceChildren(make("strong", { textContent: model.model }), ` ${facts}`);
     $("network").hidden = false;
+    return null;
   } catch (trouble) {
-    if (trouble.status === 401) $("token").hidden = false;
+    return trouble;
   }
+}
+
+async function useToken() {
+  token = $("token-value").value.trim();
+  if (!/^[!-~]+$/.test(token)) {
+    // The browser could not even send it.
+    showTrouble(new Trouble("A token has no accents and no spaces: see whether it was copied as it was given", "", 401));
+    return;
+  }
+  storeToken();
+  const trouble = await learnAboutServer();
+  if (trouble) {
+    showTrouble(trouble);
+    return;
+  }
+  $("token").hidden = true;
+  if (page.dataset.state !== "error") return;
+  if (last) look(last.blob, last.name);
+  else clearTrouble();
 }
 
 // ---- an image in
@@ -138,6 +175,11 @@ function show(blob, name) {
   $("no-masks").hidden = true;
   $("classes").replaceChildren();
   $("trouble").replaceChildren();
+}
+
+function clearTrouble() {
+  $("trouble").replaceChildren();
+  setState("empty", "");
 }
 
 function showTrouble(trouble) {
@@ -270,15 +312,15 @@ function offerSamples() {
 $("stages").addEventListener("change", showStage);
 $("opacity").addEventListener("input", showOpacity);
 $("masks").addEventListener("submit", (event) => event.preventDefault());
-$("token").addEventListener("submit", async (event) => {
+$("token").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = $("token-value").value.trim();
-  sessionStorage.setItem("token", token);
-  $("token").hidden = true;
-  await learnAboutServer();
-  if (last && page.dataset.state === "error") look(last.blob, last.name);
+  useToken();
 });
 listenForImages();
 offerSamples();
 showOpacity();
-learnAboutServer();
+learnAboutServer().then((trouble) => {
+  if (trouble?.status !== 401) return;
+  if (token) showTrouble(trouble); // it was of a server before this one
+  else $("token").hidden = false;
+});

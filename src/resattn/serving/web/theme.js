@@ -4,7 +4,7 @@
 (() => {
   const NAMES = { auto: "Auto", light: "Light", dark: "Dark" };
   const NEXT = { auto: "dark", dark: "light", light: "auto" };
-  const SAID = { auto: "as the system", light: "light", dark: "dark" };
+  const SAID = { ...NAMES, auto: "Auto, as the system" }; // what is seen is also what is said
 
   function stored() {
     try {
