@@ -86,9 +86,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     try:
         app()
+        sys.stdout.flush()  # what cannot be written is told here, and not after the end
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever reads, such as `head`, has seen enough. What is still to be written goes nowhere, or Python would try
+        # again at its end; the status is that of a program that SIGPIPE ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         what, mend = getattr(error, "what", None), getattr(error, "mend", None)
         if what is None:

@@ -53,6 +53,7 @@ def test_data_that_are_not_prepared_are_said(
         (["nowhere"], "nowhere is no run folder"),
         (["resattn_mini", "--format", "onnx-int8"], "there is no data set 'dots'"),
         (["resattn_mini", "--data", "dotz"], "there is no data set 'dotz'"),
+        (["resattn_mini", "--out", "."], ". is a folder"),
     ],
 )
 def test_mistakes_leave_nothing(

@@ -1,6 +1,7 @@
 """The verb of the `resattn` command that serves a network over HTTP: arguments in, one call."""
 
 import logging
+import math
 import os
 import sys
 import warnings
@@ -67,7 +68,7 @@ def serve(
     from resattn.serving.server import create_app
 
     base = Limits()
-    body = round(body_mib * 2**20)
+    body = _whole(body_mib * 2**20, "--body-mib", body_mib)
     limits = replace(
         base,
         batch=batch_size,
@@ -75,7 +76,7 @@ def serve(
         images=max(1, min(base.images, queue)),
         body_bytes=body,
         held_bytes=max(base.held_bytes, 4 * body),
-        pixels=round(megapixels * 1e6),
+        pixels=_whole(megapixels * 1e6, "--megapixels", megapixels),
         answer_seconds=timeout,
     )
     token = read_token(token_file)
@@ -93,7 +94,11 @@ def serve(
 
         app = create_app(runtime, limits=limits, token=token)
         listening.Server(app, on_ready=say_ready).run(listener)
-    print(f"stopped; {app.state.service.taken} requests were taken, and all are answered", file=sys.stderr)
+    service = app.state.service
+    if service.given_up:
+        print(f"stopped; of {service.taken} requests taken {service.given_up} were given up", file=sys.stderr)
+        sys.exit(1)
+    print(f"stopped; {service.taken} requests were taken, and all are answered", file=sys.stderr)
 
 
 def read_token(file: Path | None) -> str | None:
@@ -119,6 +124,13 @@ def read_token(file: Path | None) -> str | None:
             f"make one: python -c 'import secrets; print(secrets.token_urlsafe())' > {file or 'token'}",
         )
     return token
+
+
+def _whole(number: float, option: str, given: float) -> int:
+    """`number` rounded; ResattnError, naming the option, where it has no end or is no number."""
+    if not math.isfinite(number):
+        raise ResattnError(f"{option} is {given}", "give a number above 0")
+    return round(number)
 
 
 def _require_packages() -> None:

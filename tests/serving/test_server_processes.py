@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -114,6 +115,35 @@ def test_sigterm_under_load_finishes_what_was_taken(trained_dots, tmp_path: Path
         httpx.get(f"http://127.0.0.1:{port}/healthz")
 
 
+def test_what_a_second_interrupt_gives_up_is_told() -> None:
+    with served() as (process, port), socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        deadline = time.monotonic() + 60
+        while "resattn_requests_in_flight 2.0" not in httpx.get(f"http://127.0.0.1:{port}/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        until_refused(port)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert re.search(r"stopped; of \d+ requests taken 1 were given up", errors), errors
+    assert "all are answered" not in errors
+
+
+def until_refused(port: int) -> None:
+    """Waits until the server listens no more."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server listens still")
+
+
 def test_many_clients_and_the_load_benchmark(
     trained_dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +181,12 @@ def test_options_that_are_wrong_are_told(tmp_path: Path, monkeypatch: pytest.Mon
         ({"queue": 0}, "queue is 0"),
         ({"batch_size": -1}, "batch is -1"),
         ({"megapixels": 1000.0}, "decoded up to"),
+        ({"megapixels": float("nan")}, "--megapixels is nan"),
+        ({"body_mib": float("inf")}, "--body-mib is inf"),
+        ({"body_mib": 1e308}, "--body-mib is 1e"),
+        ({"timeout": float("inf")}, "answer_seconds is inf"),
+        ({"timeout": float("nan")}, "answer_seconds is nan"),
+        ({"host": "foo..bar"}, r"cannot listen on foo\.\.bar"),
         ({"host": "no.such.host.invalid"}, "cannot listen on no.such.host.invalid"),
     ):
         with pytest.raises(ResattnError, match=said):

@@ -61,9 +61,11 @@ def export(
     "onnx" is float32: on 1,000 images of `check` (noise, without one) no output may differ by more than 1e-4, or 1e-4
     of the largest output. "onnx-int8" is quantised with the ranges on 512 images of `calibration`, training images, and
     may lose up to `allowed_loss` points of top-1 on all of `check`. Raises ResattnError for more than that, and then
-    leaves no file; where packages are missing, and for int8 without both splits.
+    leaves no file; where packages are missing, for int8 without both splits, and for a `path` that is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ResattnError(f"{path} is a folder", "name the file that is to be written")
     _require_what_it_takes(network, format, check=check, calibration=calibration)
     network = copy.deepcopy(network).cpu().float().eval()
     graph = onnx_graph(network, masks=masks)

@@ -1,5 +1,6 @@
 """What every request passes: refused while stopping or overrun, counted, timed, answered with headers of security."""
 
+import asyncio
 import logging
 import time
 
@@ -60,6 +61,9 @@ class Front:
                 self._service.taken += 1
             answer = self._app if refusal is None else refusal.response()
             await answer(scope, receive, send_with_headers)
+        except asyncio.CancelledError:  # only at the end, of what could not be waited for
+            self._service.given_up += 1
+            raise
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if status is None:

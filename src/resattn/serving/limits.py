@@ -1,5 +1,6 @@
 """What one client, and all of them together, may ask of the server."""
 
+import math
 from dataclasses import dataclass, fields
 
 from resattn.data.decoding import MAX_PIXELS
@@ -18,7 +19,7 @@ class Limits:
     behind a body. answer_seconds: from the end of the body to the answer. connections: open at once, idle ones
     included.
 
-    Raises ResattnError for anything that is not above 0, and for a queue that one request can never fit into.
+    Raises ResattnError for anything that is not above 0 or has no end, and for a queue that one request can never fit into.
     """
 
     body_bytes: int = 16 * 2**20
@@ -38,8 +39,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not value > 0:
-                raise ResattnError(f"the limit {field.name} is {value}", "give more than 0")
+            if not 0 < value < math.inf:
+                raise ResattnError(f"the limit {field.name} is {value}", "give a number above 0")
         if self.pixels > MAX_PIXELS:
             raise ResattnError(
                 f"the limit of pixels is {self.pixels:,}", f"images are decoded up to {MAX_PIXELS:,}"

@@ -26,7 +26,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last for what no host can be called
         reason = getattr(error, "strerror", None) or str(error)
         raise ResattnError(
             f"cannot listen on {host}, port {port}: {reason}", "choose others with --host and --port"

@@ -21,7 +21,8 @@ from resattn.serving.uploads import Uploads
 class Service:
     """One network, served: `start` and `stop` frame its life, `stopping` says that nothing new is taken.
 
-    `taken` counts the requests that were. With a `token`, they have to carry it.
+    `taken` counts the requests that were, `given_up` those of them that the server ended without an answer to, because
+    its time was over or it was told to a second time. With a `token`, they have to carry it.
     """
 
     def __init__(self, runtime: Runtime, limits: Limits, *, token: str | None = None) -> None:
@@ -30,6 +31,7 @@ class Service:
         self.metrics = Metrics()
         self.stopping = False
         self.taken = 0
+        self.given_up = 0
         self._token = token.encode() if token else None
         self._uploads = Uploads(limits, size=runtime.input_size[-1])
         self._batcher = Batcher(runtime, limits, report=self.metrics.batch)
