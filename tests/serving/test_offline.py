@@ -80,7 +80,16 @@ def test_killed_and_given_again_it_writes_the_same_file(trained_dots, shards: Pa
 def test_one_file_has_one_writer(trained_dots, shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     partial = tmp_path / "out.jsonl.partial"
-    command = [sys.executable, "-m", "resattn", "predict", str(trained_dots.run), str(shards), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "resattn",
+        "predict",
+        str(trained_dots.run),
+        str(shards),
+        "--out",
+        str(out),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not (partial.exists() and partial.stat().st_size):

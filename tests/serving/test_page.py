@@ -55,7 +55,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser) -> Iterator[Any]:
-    """Opens the page of a server, after a script where one is given; the test fails for any request to another host, and any error in the page."""
+    """Opens the page of a server, after a script where one is given.
+
+    The test fails for any request to another host, and any error in the page.
+    """
     contexts, wrong = [], []
 
     def open_(url: str, *, script: str = "", **options: Any) -> Any:
@@ -316,7 +319,8 @@ def test_with_the_systems_few_colours_shares_and_the_choice_are_seen(live, open_
     page.wait_for_selector(RESULT)
     for one in page.locator(".bar").all()[1:]:
         bar, share = (
-            part.evaluate("part => getComputedStyle(part).backgroundColor") for part in (one, one.locator("span"))
+            part.evaluate("part => getComputedStyle(part).backgroundColor")
+            for part in (one, one.locator("span"))
         )
         assert bar != share
     outlines = [

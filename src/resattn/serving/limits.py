@@ -19,7 +19,8 @@ class Limits:
     behind a body. answer_seconds: from the end of the body to the answer. connections: open at once, idle ones
     included.
 
-    Raises ResattnError for anything that is not above 0 or has no end, and for a queue that one request can never fit into.
+    Raises ResattnError for anything that is not above 0 or has no end, and for a queue that one request can never fit
+    into.
     """
 
     body_bytes: int = 16 * 2**20

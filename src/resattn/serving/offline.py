@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -74,13 +74,9 @@ def _alone(out: Path) -> Iterator[None]:
     with locked(lock, when_busy="leave") as free:
         if not free:
             raise ResattnError(f"another process is writing {out}", "wait for it, or choose another --out")
-        try:
-            with unfinished(lock):
-                _require_absent(out)  # it may have been finished meanwhile
-                yield
-        finally:
-            with suppress(OSError):
-                lock.rmdir()
+        with unfinished(lock):
+            _require_absent(out)  # it may have been finished meanwhile
+            yield
 
 
 def _write(
