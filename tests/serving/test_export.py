@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from resattn.data.packed import open_split
+from resattn import files
+from resattn.data.packed import PackedSplit, open_split
 from resattn.errors import ResattnError
 from resattn.models import create_model
 from resattn.models.loading import load
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.serving import export as exporting
+from resattn.serving import quantization
 from resattn.serving.check_images import at_size, noise, real_images
 from resattn.serving.export import ExportReport, export
 from resattn.serving.export_check import Comparison, require_accuracy
@@ -322,3 +325,21 @@ def test_images_to_compare_on(trained_dots) -> None:
     assert at_size(images(2), (SIDE, SIDE)) is not None
     assert at_size(images(2), (20, 20)).shape == (2, 20, 20, 3)
     np.testing.assert_array_equal(at_size(np.full((1, 9, 9, 3), 77, np.uint8), (5, 5)), 77)
+
+
+def test_a_signal_while_int8_measures_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, label = np.zeros((1, SIDE, SIDE, 3), np.uint8), np.zeros(1, np.int64)
+    train = PackedSplit("blank", "train", pixels, label, None, ("a.png",), ("a",), ("a",), "0" * 64)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def ended_by_a_signal(*_arguments: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 1
+        files.remove_unfinished()
+        assert list(tmp_path.iterdir()) == []
+        raise InterruptedError
+
+    monkeypatch.setattr(quantization, "_batches_for", ended_by_a_signal)
+    with pytest.raises(InterruptedError):
+        quantization.quantize(onnx.ModelProto(), train, size=(SIDE, SIDE))

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
 from resattn.evaluation.inference import evenly_spaced
+from resattn.files import unfinished
 from resattn.serving.check_images import at_size
 from resattn.serving.exported_model import INPUT, Floats, as_input, require_package
 
@@ -44,7 +45,8 @@ def quantize(
         )
     rows = evenly_spaced(np.arange(len(calibration.images)), CALIBRATION_IMAGES)
     tool = require_package("onnxruntime.quantization")
-    with tempfile.TemporaryDirectory(prefix="resattn-int8-") as folder, _quiet():
+    # `unfinished`, because a signal ends the process without coming by here.
+    with tempfile.TemporaryDirectory(prefix="resattn-int8-") as folder, unfinished(Path(folder)), _quiet():
         path = Path(folder) / "int8.onnx"
         tool.quantize_static(
             copy.deepcopy(graph),  # it moves the weights of what it is given into files
