@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 
 from resattn import figures
+from resattn.data.locking import locked
 from resattn.experiments.plan import Plan
 from resattn.experiments.search_space import short_names, shown
 from resattn.experiments.study_storage import StudyStorage
@@ -47,8 +48,14 @@ class StudyReport:
 def write_report(plan: Plan, study: StudyStorage, *, stopped: TrainingStopped | None = None) -> StudyReport:
     """Write the files of a study as it stands into its folder, each whole or not at all.
 
-    Raises ResattnError where the disk refuses.
+    One process at a time, so that none writes what it read before another did. Raises ResattnError where the disk
+    refuses.
     """
+    with locked(plan.folder):
+        return _write_as_it_stands(plan, study, stopped)
+
+
+def _write_as_it_stands(plan: Plan, study: StudyStorage, stopped: TrainingStopped | None) -> StudyReport:
     rows = records(study.trials())
     best = best_first(rows)
     report = StudyReport(
