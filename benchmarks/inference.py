@@ -259,7 +259,7 @@ def shown(results: dict[str, dict[str, dict[str, Any]]]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Print a table for each batch size."""
     parser = measuring.arguments(__doc__)
-    parser.add_argument("source", nargs="?", default="resattn_mini", help="a run, a weights file or a name")
+    parser.add_argument("source", nargs="?", default="resattn_small", help="a run, a weights file or a name")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 256])
     options = measuring.parse(parser, argv, "inference")
     found = measuring.machine()

@@ -210,7 +210,7 @@ def figures(count: int, elapsed: float, cpu: float, times: Sequence[float]) -> d
 def main(argv: list[str] | None = None) -> None:
     """Print throughput and waiting times of each way."""
     parser = measuring.arguments(__doc__)
-    parser.add_argument("source", nargs="?", default="resattn_mini", help="what `resattn serve` takes")
+    parser.add_argument("source", nargs="?", default="resattn_small", help="what `resattn serve` takes")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=1, help="of a request")
