@@ -224,7 +224,9 @@ def test_what_is_not_there_is_named(
 
 def test_release_writes_beside_the_run(trained_dots, capsys: pytest.CaptureFixture[str]) -> None:
     told = printed_by(capsys, "release", trained_dots.run, "--name", "mine")
-    assert "Stored as float16: half precision changes the number of right answers by 0 of 24." in told
+    assert "Stored as float16: half precision changes the number of right answers by 0 of 24." in " ".join(
+        told.split()
+    )
     assert {path.name for path in (trained_dots.run / "release").iterdir()} == {
         "mine.json", "mine.md", "mine.safetensors",
     }  # fmt: skip

@@ -16,7 +16,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(images: int, tmp
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "resattn_launcher", "predict", "resattn_mini", str(tmp_path), "--json"]
+    command = [sys.executable, "-m", "resattn_launcher", "predict", str(tmp_path), "--json"]
     ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, "")
