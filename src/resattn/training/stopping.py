@@ -1,6 +1,9 @@
 """Runs that end before their last step, by a signal or by a listener: save, say how to go on, and leave."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -12,6 +15,8 @@ from resattn.training.checkpoints import Checkpoints
 from resattn.training.processes import largest
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds after which a signal that was swallowed is sent again.
+AGAIN = 0.01
 
 
 class TrainingStopped(BaseException):
@@ -45,6 +50,7 @@ class StopSignals:
     """While entered, the first signal is remembered during steps and raised elsewhere.
 
     A second one always raises where that is taken for insistence: torchrun hands on what its processes got already.
+    What is raised in a finalizer or the callback of a weak reference, where nothing can be, comes again a moment later.
     """
 
     def __init__(self, *, insistent: bool = True) -> None:
@@ -52,9 +58,11 @@ class StopSignals:
         self.requested: int | None = None
         self.deferred = False
         self._previous: dict[int, Any] = {}
+        self._tell_unraisable = sys.unraisablehook
 
     def __enter__(self) -> Self:
         self._previous = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        self._tell_unraisable, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
         self.install()
         return self
 
@@ -63,6 +71,7 @@ class StopSignals:
     ) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
+        sys.unraisablehook = self._tell_unraisable
 
     def install(self) -> None:
         """Take the signals; Lightning puts its own handlers in when a fit begins."""
@@ -85,6 +94,15 @@ class StopSignals:
         self.requested = signum
         if insisted or not self.deferred:
             raise TrainingStopped(signum)
+
+    def _on_unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, TrainingStopped):
+            self._tell_unraisable(unraisable)
+            return
+        self.requested = None  # as if it had not come yet: it is no second one that will come
+        again = threading.Timer(AGAIN, os.kill, (os.getpid(), unraisable.exc_value.signum))
+        again.daemon = True
+        again.start()
 
 
 class StopOnSignal(pl.Callback):

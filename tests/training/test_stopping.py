@@ -1,0 +1,53 @@
+"""Signals that come at moments in which nothing can be raised."""
+
+import signal
+import time
+from contextlib import nullcontext
+
+import pytest
+
+from resattn.training.stopping import StopSignals, TrainingStopped
+
+
+class SignalsAtItsEnd:
+    """Its finalizer is where the signal comes."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def stopped_while(signals: StopSignals, *, held: bool) -> tuple[int | None, int]:
+    """What ended some steps, if anything, behind a finalizer that swallowed a signal; and how many were made."""
+    steps = 0
+    try:
+        with signals:
+            SignalsAtItsEnd()
+            with signals.held() if held else nullcontext():
+                for _ in range(20):
+                    time.sleep(0.02)
+                    steps += 1
+    except TrainingStopped as stopped:
+        return stopped.exit_status, steps
+    return None, steps
+
+
+def test_a_signal_that_a_finalizer_swallows_comes_again() -> None:
+    status, steps = stopped_while(StopSignals(), held=False)
+    assert status == 128 + signal.SIGTERM
+    assert steps < 20
+
+
+def test_a_signal_that_a_finalizer_swallows_is_no_second_one() -> None:
+    assert stopped_while(StopSignals(), held=True) == (128 + signal.SIGTERM, 20)
+
+
+def test_other_failures_of_finalizers_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails:
+        def __del__(self) -> None:
+            raise ValueError
+
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    with StopSignals():
+        Fails()
+    assert told == [ValueError]
