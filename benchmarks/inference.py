@@ -58,6 +58,8 @@ REFERENCE = "fp32"
 # Root mean square of the difference, of the logits' standard deviation.
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.3}
 COMPARED = 16
+# Repeats of one measurement: so many at least, and no more once so many seconds are over.
+FEWEST, ENOUGH_SECONDS = 5, 3.0
 IMAGES = "images.npy"
 
 
@@ -189,10 +191,10 @@ def write_files(network: ResidualAttentionNetwork, folder: Path, images: int) ->
 
 
 def milliseconds(run: Callable[[], Any], repeats: int) -> float:
-    """The median of some repeats, after one that is not counted."""
+    """The median of some repeats, after one that is not counted; of fewer where they take seconds."""
     run()
-    seconds = []
-    for _ in range(repeats):
+    seconds: list[float] = []
+    while len(seconds) < repeats and (len(seconds) < FEWEST or sum(seconds) < ENOUGH_SECONDS):
         started = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - started)
@@ -263,7 +265,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 256])
     options = measuring.parse(parser, argv, "inference")
     found = measuring.machine()
-    rounds, repeats = (2, 5) if options.short else (7, 20)
+    rounds, repeats = (2, FEWEST) if options.short else (5, 20)
     ways = [name for name in WAYS if "OpenVINO" not in name or importlib.util.find_spec("openvino")]
     network = open_network(options.source)
     with tempfile.TemporaryDirectory(prefix="resattn-inference-") as folder:
