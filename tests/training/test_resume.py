@@ -32,7 +32,7 @@ def recipe_of(data: str, **changes: object) -> Recipe:
     recipe = Recipe(
         data=data,
         model="resattn_mini",
-        model_options={"drop_rate": 0.2},
+        model_options={"drop_rate": 0.2, "width_scale": 0.25},
         steps=12,
         batch_size=12,
         start_scale=0.75,
