@@ -54,6 +54,13 @@ def steps_for_epochs(recipe: Recipe, images: int) -> int:
     return math.ceil(recipe.epochs * images / (recipe.batch_size * recipe.optimization.accumulate))
 
 
+def step_kinds(recipe: Recipe, batches: TrainingBatches) -> list[StepKind]:
+    """The kind of every batch of a run."""
+    accumulate = recipe.optimization.accumulate
+    head_only = head_steps(recipe, batches.batches // accumulate) * accumulate
+    return [StepKind(batches.size(number), number < head_only) for number in range(batches.batches)]
+
+
 def measure_budget(
     network: nn.Module, recipe: Recipe, batches: TrainingBatches, execution: Execution
 ) -> Budget:
@@ -63,8 +70,7 @@ def measure_budget(
     counted, validations are not included in the budget. Several processes call this together, and exchange gradients.
     """
     assert recipe.time is not None
-    head_only = head_steps(recipe, PROBES)
-    kinds = [StepKind(batches.size(number), number < head_only) for number in range(PROBES)]
+    kinds = step_kinds(recipe, batches)
     shares = Counter(kinds)
     probe = copy.deepcopy(network).train()
     optimizer = make_optimizer(probe, recipe.optimization, products=execution.precision)

@@ -3,13 +3,15 @@
 import sys
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from resattn.training.history import History
+from resattn.training.time_left import TimeLeft
 
 PLAIN_LINE_SECONDS = 20.0
 SMOOTHING = 0.9
@@ -30,9 +32,10 @@ class Series:
 class ProgressDisplay(pl.Callback):
     """Steps done, images/s, loss, accuracy, the last validation and the time left; of a series, its progress above."""
 
-    def __init__(self, history: History, *, steps: int, series: Series | None = None) -> None:
+    def __init__(self, history: History, *, steps: int, left: TimeLeft, series: Series | None = None) -> None:
         self.history = history
         self.steps = steps
+        self.left = left
         self.series = series
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -50,9 +53,9 @@ class ProgressDisplay(pl.Callback):
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[status]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}", style="progress.remaining"),
             )
-            self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
+            self._progress = Progress(*columns, console=Console(stderr=True))
             if self.series:
                 # In steps of this run, so that both bars move together.
                 self._whole = self._progress.add_task(
@@ -60,9 +63,10 @@ class ProgressDisplay(pl.Callback):
                     total=self.series.total * self.steps,
                     completed=self._steps_of_series(trainer.global_step),
                     status="",
+                    left="",
                 )
             self._task = self._progress.add_task(
-                "training", total=self.steps, completed=trainer.global_step, status=""
+                "training", total=self.steps, completed=trainer.global_step, status="", left=""
             )
             self._progress.start()
 
@@ -71,10 +75,12 @@ class ProgressDisplay(pl.Callback):
     ) -> None:
         """Move on by one batch."""
         now = time.monotonic()
-        speed = len(batch.labels) * trainer.world_size / max(now - self._clock, 1e-9)
+        seconds = now - self._clock
+        speed = len(batch.labels) * trainer.world_size / max(seconds, 1e-9)
         self._speed = SMOOTHING * self._speed + (1 - SMOOTHING) * speed if self._speed else speed
         self._clock = now
-        self._show(trainer.global_step)
+        self.left.took(batch_idx, seconds)
+        self._show(trainer.global_step, self.left.seconds(done=batch_idx + 1))
 
     def on_validation_start(self, *_: Any) -> None:
         """Say that a validation runs."""
@@ -109,15 +115,24 @@ class ProgressDisplay(pl.Callback):
             self._progress.stop()
             self._progress = None
 
-    def _show(self, step: int) -> None:
+    def _show(self, step: int, left: float) -> None:
         latest = self.history.latest
         status = f"{self._speed:,.0f} images/s  loss {latest['train_loss']:.3f}  acc {latest['train_accuracy']:.1%}"
         if self._progress:
-            self._progress.update(self._task, completed=step, status=status + self._validation)
+            self._progress.update(
+                self._task, completed=step, status=status + self._validation, left=_clock_time(left)
+            )
             if self.series:
-                self._progress.update(self._whole, completed=self._steps_of_series(step))
+                others = (self.series.total - self.series.number) * self.left.seconds(done=0)
+                self._progress.update(
+                    self._whole, completed=self._steps_of_series(step), left=_clock_time(left + others)
+                )
         elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
             self._last_line = time.monotonic()
-            left = (self.steps - step) * self.history.seconds / max(step, 1)
             line = f"step {step:,} of {self.steps:,}  {status}  {left / 60:.1f} min left"
             print(line, file=sys.stderr, flush=True)
+
+
+def _clock_time(seconds: float) -> str:
+    """H:MM:SS, as rich says it, with the days before where there are any."""
+    return str(timedelta(seconds=round(seconds)))

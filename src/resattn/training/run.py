@@ -20,6 +20,7 @@ from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
 from resattn.evaluation.examples import examples_sheet
 from resattn.models.weights import load_weights, save_weights
+from resattn.training.budget import step_kinds
 from resattn.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_readable
 from resattn.training.fine_tuning import starting_point
 from resattn.training.history import History, read_history
@@ -31,6 +32,7 @@ from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
 from resattn.training.stopping import Listener, StopOnSignal, StopSignals
 from resattn.training.task import Classification, NonFiniteLoss
+from resattn.training.time_left import TimeLeft
 
 CHECKPOINT_SECONDS = 60.0
 ROWS_PER_RUN = 400
@@ -162,11 +164,18 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
     if resumed:
         say(f"resuming from {resumed}")
     _quiet_lightning()
-    trainer = _trainer(job, _callbacks(job, history, checkpoints, signals))
+    train_batches = job.batches(batches)
+    display = ProgressDisplay(
+        history,
+        steps=job.steps,
+        left=TimeLeft(step_kinds(job.recipe, train_batches)),
+        series=job.series,
+    )
+    trainer = _trainer(job, _callbacks(job, history, display, checkpoints, signals))
     try:
         trainer.fit(
             Classification(job.network, job.recipe, job.execution, classes=len(job.train.class_ids)),
-            train_dataloaders=job.batches(batches),
+            train_dataloaders=train_batches,
             val_dataloaders=job.validation_batches(),
             ckpt_path=resumed,
             weights_only=True,
@@ -181,10 +190,9 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
 
 
 def _callbacks(
-    job: Job, history: History, checkpoints: Checkpoints, signals: StopSignals
+    job: Job, history: History, display: ProgressDisplay, checkpoints: Checkpoints, signals: StopSignals
 ) -> list[pl.Callback]:
     """In the order in which they act after a step: the average first, so that a checkpoint has it."""
-    display = ProgressDisplay(history, steps=job.steps, series=job.series)
     callbacks: list[pl.Callback] = [
         history,
         *([display] if job.processes.first else []),
