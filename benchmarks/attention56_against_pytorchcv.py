@@ -5,8 +5,8 @@ Claim: 3 times as fast in training and 2.5 times in inference, on CPUs that comp
 Peer: `resattnet56` of pytorchcv, the one packaged implementation of the same architecture, as its users run it
 (float32, torch's default memory layout); the row "by hand" adds bfloat16 autocast and channels last. Ours runs as the
 package runs it: number format, layout and freed memory are chosen by `resattn.hardware`, threads by the command's
-settings; in inference also with the batch normalisations folded into convolutions (`inference.py`), and as the file
-that `resattn export` writes, in ONNX Runtime and float32. Both train with
+settings; in inference also with the batch normalisations folded into convolutions (`inference.py`), and as the files
+that `resattn export` writes, in float32 and in 8-bit integers (ranges of noise), in ONNX Runtime. Both train with
 torch's SGD (Nesterov momentum, weight decay) on one batch of noise; a step is forward, backward and update. Every
 measurement is a fresh process; contestants take turns.
 
@@ -35,9 +35,10 @@ from torch.nn import functional
 
 SIZE, CLASSES = 224, 1000
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
-OURS, FOLDED, EXPORTED = "resattn", "resattn, folded", "resattn, exported"
+OURS, FOLDED = "resattn", "resattn, folded"
+EXPORTED = {"resattn, exported": "fp32", "resattn, exported in int8": "int8"}
 USUAL, BY_HAND = "pytorchcv", "pytorchcv, bf16 and channels last by hand"
-MODES = {"training": (OURS, USUAL, BY_HAND), "inference": (OURS, FOLDED, EXPORTED, USUAL, BY_HAND)}
+MODES = {"training": (OURS, USUAL, BY_HAND), "inference": (OURS, FOLDED, *EXPORTED, USUAL, BY_HAND)}
 
 
 def our_contestant(name: str) -> tuple[nn.Module, Any, Any, Any]:
@@ -81,7 +82,7 @@ def their_contestant(name: str) -> tuple[nn.Module, Any, Any, Any]:
 def measure_cell(cell: dict[str, Any]) -> dict[str, float]:
     """Images a second and peak memory of one contestant in this process."""
     torch.manual_seed(0)
-    if cell["name"] == EXPORTED:
+    if cell["name"] in EXPORTED:
         return measure_file(cell)
     make = our_contestant if cell["name"] in (OURS, FOLDED) else their_contestant
     network, optimizer, autocast, memory_format = make(cell["name"])
@@ -98,23 +99,21 @@ def measure_cell(cell: dict[str, Any]) -> dict[str, float]:
 
 
 def measure_file(cell: dict[str, Any]) -> dict[str, float]:
-    """The same of the exported file."""
+    """The same of an exported file."""
+    from inference import Exported
     from resattn.serving.exported_model import ExportedModel
 
-    model = ExportedModel.open(cell["file"])
+    model = ExportedModel.open(Exported(EXPORTED[cell["name"]], "onnxruntime").file(Path(cell["folder"])))
     images = np.random.default_rng(0).integers(0, 256, (cell["batch"], SIZE, SIZE, 3), dtype=np.uint8)
     seconds = timed(lambda: model(images), cell["warmup"], cell["steps"])
     return {"images_per_second": cell["batch"] / seconds, "peak_memory": measuring.peak_memory()}
 
 
-def write_file(folder: Path) -> Path:
-    """Our network, exported."""
-    from resattn.models import create_model
-    from resattn.serving.export import export
+def write_network(folder: Path) -> None:
+    """Our network's exported files, by precision."""
+    from inference import open_network, write_files
 
-    file = folder / "network.onnx"
-    export(create_model("resattn_56", num_classes=CLASSES), file, progress=False)
-    return file
+    write_files(open_network("resattn_56"), folder, images=1)
 
 
 def train_step(network: nn.Module, optimizer: Any, autocast: Any, images: Tensor, labels: Tensor) -> None:
@@ -144,7 +143,7 @@ def timed(step: Callable[[], object], warmup: int, steps: int) -> float:
 
 
 def measure(
-    mode: str, batch: int, file: Path, *, rounds: int, warmup: int, steps: int
+    mode: str, batch: int, folder: Path, *, rounds: int, warmup: int, steps: int
 ) -> dict[str, dict[str, Any]]:
     """All contestants of a mode at one batch size, in turn, each time in a fresh process."""
     cells = {
@@ -152,7 +151,7 @@ def measure(
             "name": name,
             "mode": mode,
             "batch": batch,
-            "file": str(file),
+            "folder": str(folder),
             "warmup": warmup,
             "steps": steps,
         }
@@ -216,12 +215,13 @@ def main(argv: list[str] | None = None) -> None:
     rounds, warmup = (1, 1) if options.short else (5, 2)
     results = {}
     with tempfile.TemporaryDirectory(prefix="resattn-56-") as folder:
-        file = write_file(Path(folder)) if options.inference else Path(folder)
+        if options.inference:
+            write_network(Path(folder))
         for mode, batches in (("training", options.training), ("inference", options.inference)):
             steps = (2 if mode == "training" else 5) if options.short else 5
             for batch in batches:
                 results[f"{mode}, batch {batch}"] = measure(
-                    mode, batch, file, rounds=rounds, warmup=warmup, steps=steps
+                    mode, batch, Path(folder), rounds=rounds, warmup=warmup, steps=steps
                 )
     measuring.finish(options, __doc__, found, results, shown(results))
 
