@@ -35,6 +35,30 @@ def history(rows: int) -> dict[str, np.ndarray]:
     }
 
 
+def test_arms_have_their_whole_names_and_partners_one_colour() -> None:
+    curve = (np.array([1.0, 2.0]), np.array([10.0, 20.0]))
+    curves = {name: [curve] for name in ("basic, masks", "basic", "other", "other, twice")}
+    figure = figures.curves_by_arm(
+        curves, horizontal="step", vertical="%", partners={"basic, masks": "basic", "other, twice": "other"}
+    )
+    (axes,) = figure.axes
+    assert {"basic, masks, 20.0", "basic, 20.0", "other, 20.0", "other, twice, 20.0"} <= texts(figure)
+    looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
+    masks, basic, other, twice = looks
+    assert masks[0] == basic[0] != other[0] == twice[0]
+    assert [dash for _, dash in looks] == ["--", "-", "-", "--"]
+    scores = figures.scores_by_arm({name: [1.0] for name in curves}, horizontal="%")
+    assert set(curves) <= texts(scores)
+
+
+def test_partners_in_a_circle_are_drawn_all_the_same() -> None:
+    curve = (np.array([1.0, 2.0]), np.array([10.0, 20.0]))
+    figure = figures.curves_by_arm(
+        {"a": [curve], "b": [curve]}, horizontal="step", vertical="%", partners={"a": "b", "b": "a"}
+    )
+    assert len(figure.axes[0].lines) == 2
+
+
 def test_learning_curves_say_what_they_show() -> None:
     figure = figures.learning_curves(history(200), title="mini on shapes", subtitle="seed 0")
     loss, accuracy, rate, size = figure.axes

@@ -1,11 +1,15 @@
 """Means, spreads and intervals against values worked out by hand."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from resattn.experiments.comparison import find_comparison, read_comparison
 from resattn.experiments.comparison_numbers import Mean, RunRecord, bootstrap_interval, difference
+from resattn.experiments.comparison_remarks import remarks
 from resattn.experiments.wording import in_points, short_commit
 
 
@@ -66,3 +70,17 @@ def test_differences_are_told_in_points() -> None:
     assert in_points({**told, "won": 1, "tied": 1}).endswith("won 1 of 3, tied 1")
     assert in_points({**told, "pairs": 0}) == "no seed in common with b yet"
     assert short_commit("0123456789+") == "0123456+" and short_commit(None) == "unknown"
+
+
+def test_runs_that_took_another_time_than_their_budget_are_told_once(
+    resattn_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = read_comparison(find_comparison("masks"), time="10m")
+    runs = [record("plain", seed, 0.5) for seed in range(4)]
+    timed = [replace(run, minutes=minutes) for run, minutes in zip(runs, (10.2, 9.7, 12.5, 9.0), strict=True)]
+    (told,) = remarks(comparison, timed)
+    assert told.startswith(
+        "2 of 4 runs took 9.0 (plain, seed 3) to 12.5 (plain, seed 2) minutes instead of 10.0"
+    )
+    assert remarks(comparison, timed[:2]) == []
+    assert "1 of 3 runs took 12.5 (plain, seed 2) minutes" in remarks(comparison, timed[:3])[0]

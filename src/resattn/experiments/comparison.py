@@ -46,7 +46,7 @@ class ComparisonFile:
     arms: dict[str, Any]
     """By name, the fields each further arm changes, by dotted name."""
     against: dict[str, Any] = field(default_factory=dict)
-    """By arm, the arm it is compared with; the control where left out."""
+    """By arm, the arm it is compared with and whose colour it has in figures; else the control, and a colour apart."""
     equal: Equal = "time"
     """Held equal: training time, steps, or multiply-accumulates of the whole training."""
     time: str | None = None
@@ -59,8 +59,9 @@ class ComparisonFile:
 class Comparison:
     """A comparison that was checked: by arm, in order, its recipe (seed 0) without a length, the control first.
 
-    `against` has an entry for each arm but the control. `time` is a duration such as 20m; None where `length` says how
-    long the control trains: steps or epochs of the base. `command` is what was asked for, as one would type it.
+    `against` has an entry for each arm but the control, `partners` those that the file names. `time` is a duration such
+    as 20m; None where `length` says how long the control trains: steps or epochs of the base. `command` is what was
+    asked for, as one would type it.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Comparison:
     control: str
     recipes: Mapping[str, Recipe]
     against: Mapping[str, str]
+    partners: Mapping[str, str]
     seeds: int
     time: str | None
     length: Mapping[str, Any]
@@ -126,6 +128,7 @@ def read_comparison(
         control=said.control,
         recipes={arm: recipe for arm, recipe in recipes.items() if arm in chosen},
         against={arm: other for arm, other in against.items() if arm in chosen},
+        partners={arm: str(other) for arm, other in said.against.items() if arm in chosen},
         seeds=seeds,
         time=time,
         length=length,

@@ -18,12 +18,14 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
         f"{report['data']} {report['measured_on']}, {_runs(report)}; bands from the lowest run to the highest"
     )
     against_time = report["equal"] == "time"
+    partners = report.get("partners", {})
     horizontal = "minutes of training" if against_time else "step"
     drawings = {
         "accuracy": figures.curves_by_arm(
             _curves(report, "top1", against_time, scale=100),
             horizontal=horizontal,
             vertical="validation top-1 (%)",
+            partners=partners,
             title=report["question"],
             subtitle=told,
         ),
@@ -32,12 +34,14 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
             horizontal=horizontal,
             vertical="validation cross-entropy (nats)",
             form="{:.2f}",
+            partners=partners,
             title=report["question"],
             subtitle=told,
         ),
         "scores": figures.scores_by_arm(
             {arm["name"]: _scores(report, arm["name"]) for arm in report["arms"]},
             notes={each["arm"]: in_points(each) for each in report["differences"]},
+            partners=partners,
             horizontal="final validation top-1 (%); a dot a run, a line their mean",
             title=report["question"],
             subtitle=f"{report['data']}, {report['held']}",

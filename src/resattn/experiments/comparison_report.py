@@ -22,22 +22,11 @@ from resattn.experiments.comparison_numbers import (
     run_records,
 )
 from resattn.experiments.comparison_page import write_page
+from resattn.experiments.comparison_remarks import remarks
 from resattn.experiments.planned_runs import PlannedRun, network_cost
-from resattn.experiments.wording import short_commit
 from resattn.files import whole_text_file
-from resattn.training.recipe import Recipe, parse_duration
+from resattn.training.recipe import Recipe
 from resattn.training.stopping import TrainingStopped
-
-# Training that took longer than its budget by more than this is told, or shorter by as much.
-OVERTIME = 1.05
-# What the runs of a comparison should have in common, and what it is called in their origin.
-SAME = {
-    "commits": "commit",
-    "processors": "cpu",
-    "numbers of threads": "threads",
-    "devices": "device",
-    "number formats": "precision",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +63,7 @@ class ComparisonReport:
     data: str
     measured_on: str
     arms: Sequence[ArmSummary]
+    partners: Mapping[str, str]
     differences: Sequence[Difference]
     runs: Sequence[RunRecord]
     remarks: Sequence[str]
@@ -120,9 +110,10 @@ def write_report(
         data=base.data,
         measured_on="held-out training images" if base.validate_on == HELD_OUT else "validation images",
         arms=[_arm(name, recipe, records, runs) for name, recipe in comparison.recipes.items()],
+        partners=comparison.partners,
         differences=[difference(records, arm, other) for arm, other in comparison.against.items()],
         runs=records,
-        remarks=_remarks(comparison, records),
+        remarks=remarks(comparison, records),
         folder=folder,
         stopped=stopped,
     )
@@ -162,38 +153,6 @@ def _arm(name: str, recipe: Recipe, records: Sequence[RunRecord], runs: Sequence
         **{score: Mean.of([each.scores[score] for each in done]) for score in ("top1", "top5", "loss")},
         recipe=planned.to_yaml(),
     )
-
-
-def _remarks(comparison: Comparison, records: Sequence[RunRecord]) -> list[str]:
-    """What a reader has to know before believing the figures."""
-    remarks = []
-    begun = [each for each in records if each.origin]
-    for what, name in SAME.items():
-        values = Counter(_short(name, each.origin.get(name)) for each in begun)
-        if len(values) > 1:
-            told = ", ".join(f"{value} ({count})" for value, count in values.items())
-            remarks.append(f"The runs are of {len(values)} {what}: {told}.")
-    for each in records:
-        if each.state == "diverged":
-            remarks.append(
-                f"{each.arm}, seed {each.seed}: its loss stopped being finite; it has no part in the means."
-            )
-        if comparison.equal == "time" and comparison.time and each.state == "finished":
-            asked = parse_duration(comparison.time) / 60
-            if not asked / OVERTIME <= each.minutes <= OVERTIME * asked:
-                was = "slower" if each.minutes > asked else "faster"
-                remarks.append(
-                    f"{each.arm}, seed {each.seed} took {each.minutes:.1f} minutes instead of {asked:.1f}: the machine "
-                    f"was {was} than when its speed was measured. Its number of steps is what fitted the time then."
-                )
-    left = [each for each in records if each.state in ("unfinished", "missing")]
-    if left:
-        remarks.append(f"{len(left)} of {len(records)} runs are not finished.")
-    return remarks
-
-
-def _short(name: str, value: Any) -> str:
-    return short_commit(value) if name == "commit" else str(value).split(":")[0]
 
 
 def _plain(value: Any) -> Any:

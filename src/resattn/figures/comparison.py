@@ -1,6 +1,7 @@
 """What a comparison of several ways to train found: learning curves by arm, and final scores run by run."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -8,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resattn.figures.style import INK, MUTED, STYLE, Series, headed_figure, short_name
+from resattn.figures.style import INK, MUTED, STYLE, Series, cut, headed_figure
 
-# Okabe and Ito's palette without its yellow, which is faint on white; lines of a second round are dashed.
+# Okabe and Ito's palette without its yellow, which is faint on white; an arm drawn in another's colour is dashed.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#222222")
 DASHES = ("-", "--", ":")
 # Share of the height that two names beside the ends of curves lie apart, at least.
@@ -25,6 +26,7 @@ def curves_by_arm(
     horizontal: str,
     vertical: str,
     form: str = "{:.1f}",
+    partners: Mapping[str, str] | None = None,
     title: str = "",
     subtitle: str = "",
 ) -> Figure:
@@ -32,13 +34,15 @@ def curves_by_arm(
 
     curves: by arm, for each run the places of its validations on the horizontal axis and the values there. Runs of an
     arm are met validation by validation, as far as all have come. `form` writes a curve's last value beside its end.
+    An arm of `partners` has the colour of its partner, and another dash.
     """
     figure = headed_figure(9.0, 4.8, title, subtitle)
     axes = figure.add_subplot(xlabel=horizontal, ylabel=vertical)
     axes.grid(axis="y")
     ends = []
-    for number, (arm, runs) in enumerate(curves.items()):
-        color, dash = _look(number)
+    looks = _looks(curves, partners or {})
+    for arm, runs in curves.items():
+        color, dash = looks[arm]
         common = min((len(values) for _, values in runs), default=0)
         if common == 0:
             continue
@@ -47,7 +51,7 @@ def curves_by_arm(
         if len(runs) > 1:
             axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
         axes.plot(x, y.mean(axis=0), dash, color=color, marker="o", markersize=3.5)
-        ends.append((float(x[-1]), float(y.mean(axis=0)[-1]), f"{short_name(arm, 30)}, ", color))
+        ends.append((float(x[-1]), float(y.mean(axis=0)[-1]), f"{cut(arm, 30)}, ", color))
     if not ends:
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no validation yet", ha="center", va="center", color=MUTED)
@@ -57,9 +61,25 @@ def curves_by_arm(
     return figure
 
 
-def _look(number: int) -> tuple[str, str]:
-    turn, place = divmod(number, len(COLORS))
-    return COLORS[place], DASHES[turn % len(DASHES)]
+def _looks(arms: Iterable[str], partners: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Colour and dash of each arm; those without a partner get the colours in turn."""
+    leaders = {arm: _leader(arm, partners) for arm in arms}
+    numbers = {leader: number for number, leader in enumerate(dict.fromkeys(leaders.values()))}
+    taken: Counter[str] = Counter()
+    looks = {}
+    for arm in sorted(leaders, key=lambda arm: arm != leaders[arm]):  # the leaders first: they are solid
+        turn, place = divmod(numbers[leaders[arm]], len(COLORS))
+        looks[arm] = COLORS[place], DASHES[(turn + taken[leaders[arm]]) % len(DASHES)]
+        taken[leaders[arm]] += 1
+    return looks
+
+
+def _leader(arm: str, partners: Mapping[str, str]) -> str:
+    """The partner's partner, and so on; partners in a circle have the first met."""
+    met = [arm]
+    while met[-1] in partners and partners[met[-1]] not in met:
+        met.append(partners[met[-1]])
+    return met[-1]
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], form: str) -> None:
@@ -91,27 +111,29 @@ def scores_by_arm(
     scores: Mapping[str, Sequence[float]],
     *,
     notes: Mapping[str, str] | None = None,
+    partners: Mapping[str, str] | None = None,
     horizontal: str,
     title: str = "",
     subtitle: str = "",
 ) -> Figure:
     """Draw a row for each arm: a dot for each run, a line at their mean, and at the right a note.
 
-    scores: by arm, from the top, one value a run; may be empty.
+    scores: by arm, from the top, one value a run; may be empty. An arm of `partners` has the colour of its partner.
     """
     figure = headed_figure(9.6, 1.35 + ROW_INCHES * len(scores), title, subtitle)
     axes = figure.add_subplot(xlabel=horizontal)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
-    for row, (_, values) in enumerate(scores.items()):
-        color, _ = _look(row)
+    looks = _looks(scores, partners or {})
+    for row, (arm, values) in enumerate(scores.items()):
+        color, _ = looks[arm]
         if len(values):
             mean = float(np.mean(values))
             axes.plot([mean, mean], [row - 0.3, row + 0.3], color=color, linewidth=2.4)
             axes.plot(
                 values, [row] * len(values), "o", color=color, markersize=6, alpha=0.55, markeredgewidth=0
             )
-    axes.set_yticks(range(len(scores)), [short_name(arm, 34) for arm in scores])
+    axes.set_yticks(range(len(scores)), [cut(arm, 34) for arm in scores])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6))

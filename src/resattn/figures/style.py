@@ -79,7 +79,11 @@ def save(figure: Figure, path: Path, *, dpi: int = 150) -> None:
 
 def short_name(name: str, width: int = 22) -> str:
     """The first of a class's names ("tabby, tabby cat" is a tabby), cut at `width` characters."""
+    return cut(name.split(",")[0].strip() or name, width)
+
+
+def cut(name: str, width: int) -> str:
+    """A name to draw, of `width` characters at most."""
     # Names from a file system may hold lone surrogates, which cannot be drawn.
     name = name.encode("utf-8", "replace").decode("utf-8")
-    first = name.split(",")[0].strip() or name
-    return first if len(first) <= width else first[: width - 1].rstrip() + "…"
+    return name if len(name) <= width else name[: width - 1].rstrip() + "…"

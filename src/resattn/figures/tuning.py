@@ -17,8 +17,8 @@ from resattn.figures.style import (
     SKY,
     STYLE,
     Series,
+    cut,
     headed_figure,
-    short_name,
 )
 
 COLORS = (BLUE, ORANGE, GREEN, SKY)
@@ -70,7 +70,7 @@ def _importance_bars(axes: Axes, importances: Mapping[str, float]) -> None:
         return
     shares = [100 * share for _, share in ranked]
     axes.barh(range(len(ranked)), shares, height=0.62, color=BLUE)
-    axes.set_yticks(range(len(ranked)), [short_name(name) for name, _ in ranked])
+    axes.set_yticks(range(len(ranked)), [cut(name, 22) for name, _ in ranked])
     # Bars of one height, from the top, whether there are two of them or five.
     axes.set(xlim=(0, 1.2 * max(shares)), ylim=(max(len(ranked), 5) - 0.5, -0.5))
     axes.tick_params(axis="y", length=0)
@@ -132,8 +132,8 @@ def _key(axes: Axes, table: Sequence[Mapping[str, str]]) -> None:
     axes.set(xlim=(0, columns), ylim=(len(table) + 0.8, -0.2))
     letters = LETTERS // columns
     for column, name in enumerate(names):
-        axes.text(column + 0.2, 0.3, short_name(name, letters), va="center", color=MUTED)
+        axes.text(column + 0.2, 0.3, cut(name, letters), va="center", color=MUTED)
         for line, row in enumerate(table):
-            axes.text(column + 0.2, line + 1.3, short_name(row[name], letters), va="center", color=INK)
+            axes.text(column + 0.2, line + 1.3, cut(row[name], letters), va="center", color=INK)
     for (line, _), color in zip(enumerate(table), COLORS, strict=False):
         axes.plot([0.07], [line + 1.27], color=color, marker="o", markersize=6)

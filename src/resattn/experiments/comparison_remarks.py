@@ -1,0 +1,68 @@
+"""What a reader has to know before believing the figures of a comparison."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from resattn.experiments.comparison import Comparison
+from resattn.experiments.comparison_numbers import RunRecord
+from resattn.experiments.wording import short_commit
+from resattn.training.recipe import parse_duration
+
+# Training that took longer than its budget by more than this is told, or shorter by as much.
+OVERTIME = 1.05
+# What the runs of a comparison should have in common, and what it is called in their origin.
+SAME = {
+    "commits": "commit",
+    "processors": "cpu",
+    "numbers of threads": "threads",
+    "devices": "device",
+    "number formats": "precision",
+}
+
+
+def remarks(comparison: Comparison, records: Sequence[RunRecord]) -> list[str]:
+    """A sentence or two for each thing that makes the runs unlike each other, or the comparison incomplete."""
+    left = [each for each in records if each.state in ("unfinished", "missing")]
+    return [
+        *_differences(records),
+        *(
+            f"{each.arm}, seed {each.seed}: its loss stopped being finite; it has no part in the means."
+            for each in records
+            if each.state == "diverged"
+        ),
+        *_drift(comparison, [each for each in records if each.state == "finished"]),
+        *([f"{len(left)} of {len(records)} runs are not finished."] if left else []),
+    ]
+
+
+def _differences(records: Sequence[RunRecord]) -> list[str]:
+    """Where the runs come from, as far as that is not the same for all."""
+    found = []
+    begun = [each for each in records if each.origin]
+    for what, name in SAME.items():
+        values = Counter(_short(name, each.origin.get(name)) for each in begun)
+        if len(values) > 1:
+            told = ", ".join(f"{value} ({count})" for value, count in values.items())
+            found.append(f"The runs are of {len(values)} {what}: {told}.")
+    return found
+
+
+def _drift(comparison: Comparison, finished: Sequence[RunRecord]) -> list[str]:
+    """Runs that took longer or shorter than their time, because the machine's speed changed."""
+    if comparison.equal != "time" or comparison.time is None:
+        return []
+    asked = parse_duration(comparison.time) / 60
+    off = [each for each in finished if not asked / OVERTIME <= each.minutes <= OVERTIME * asked]
+    if not off:
+        return []
+    ends = [choose(off, key=lambda run: run.minutes) for choose in (min, max)]
+    told = " to ".join(f"{each.minutes:.1f} ({each.arm}, seed {each.seed})" for each in ends[: len(off)])
+    return [
+        f"{len(off)} of {len(finished)} runs took {told} minutes instead of {asked:.1f}, because the machine's speed "
+        "changed; each has the number of steps that fitted when it began."
+    ]
+
+
+def _short(name: str, value: Any) -> str:
+    return short_commit(value) if name == "commit" else str(value).split(":")[0]
