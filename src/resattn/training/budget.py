@@ -75,7 +75,9 @@ def measure_budget(
     probe = copy.deepcopy(network).train()
     optimizer = make_optimizer(probe, recipe.optimization, products=execution.precision)
     timings: dict[StepKind, list[float]] = {kind: [] for kind in shares}
-    schedule = [(kind, repeat) for kind in shares for repeat in range(WARMUP_STEPS + TIMED_STEPS)]
+    # In rounds, so that what disturbs the machine for seconds spoils one step in five of every kind, which a median
+    # bears, and not all five of one kind.
+    schedule = [(kind, repeat) for repeat in range(WARMUP_STEPS + TIMED_STEPS) for kind in shares]
     shown = track(schedule, total=len(schedule), description="measuring speed", unit="steps")
     for kind, repeat in shown if this_process().first else schedule:
         started = time.perf_counter()
