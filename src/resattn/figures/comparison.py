@@ -75,7 +75,7 @@ def _looks(arms: Iterable[str], partners: Mapping[str, str]) -> dict[str, tuple[
 
 
 def _leader(arm: str, partners: Mapping[str, str]) -> str:
-    """The partner's partner, and so on; partners in a circle have the first met."""
+    """The partner's partner, and so on; in a circle the last before it closes."""
     met = [arm]
     while met[-1] in partners and partners[met[-1]] not in met:
         met.append(partners[met[-1]])
