@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 console = Console(highlight=False)
 BEST_TRIALS = 5
+# What a comparison's table has room for on a terminal narrower than all of its columns; the report has them all.
+WIDE = 140
+NARROW = ("arm", "runs", "steps", "minutes", "top-1 (%)", "loss")
 
 
 def print_preparation(report: "PreparedReport") -> None:
@@ -141,16 +144,18 @@ def print_comparison(report: "ComparisonReport") -> None:
     """Print the arms of a comparison, the differences between them, and where its files lie."""
     figures = report.to_json()
     title = f"{report.question}\n{report.data}; held equal: {report.held}; {report.summary}"
-    arm, network, *numbers = COLUMNS
+    shown_columns = COLUMNS if console.width >= WIDE else NARROW
     table = Table(
-        arm,
-        network,
-        *(Column(name, no_wrap=True, justify="right") for name in numbers),
+        *(
+            Column(name, no_wrap=name != "arm", justify="left" if name in ("arm", "network") else "right")
+            for name in shown_columns
+        ),
         title=title,
         box=SIMPLE,
     )
     for row in figures["arms"]:
-        table.add_row(*arm_row(row))
+        cells = dict(zip(COLUMNS, arm_row(row), strict=True))
+        table.add_row(*(cells[name] for name in shown_columns))
     console.print(table)
     for each in figures["differences"]:
         console.print(f"top-1 of {each['arm']}, in points: {in_points(each)}", markup=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,7 +102,10 @@ def test_a_comparison_killed_in_a_run_goes_on_in_it_and_repeats_none(
 def test_the_report_says_what_the_runs_say(dots: str, capsys: pytest.CaptureFixture[str]) -> None:
     report = compare(toy())
     print_comparison(report)
-    assert "Do masks help?" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Do masks help?" in told
+    # A terminal of 80 characters, as here, has room for the names and the score.
+    assert re.search(r"^ +plain +2 +5 +[\d.]+ +[\d.]+ ± [\d.]+ +[\d.]+ ± [\d.]+ *$", told, re.MULTILINE)
     content = json.loads((report.folder / "comparison.json").read_text())
     top1 = [
         json.loads((POOL / run["folder"] / "results.json").read_text())["top1"] for run in content["runs"]
