@@ -109,8 +109,8 @@ def measure_file(cell: dict[str, Any]) -> dict[str, float]:
     return {"images_per_second": cell["batch"] / seconds, "peak_memory": measuring.peak_memory()}
 
 
-def write_network(folder: Path) -> None:
-    """Our network's exported files, by precision."""
+def write_exported(folder: Path) -> None:
+    """Write what `resattn export` makes of our network, in float32 and in 8-bit integers."""
     from inference import open_network, write_files
 
     write_files(open_network("resattn_56"), folder, images=1)
@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     results = {}
     with tempfile.TemporaryDirectory(prefix="resattn-56-") as folder:
         if options.inference:
-            write_network(Path(folder))
+            write_exported(Path(folder))
         for mode, batches in (("training", options.training), ("inference", options.inference)):
             steps = (2 if mode == "training" else 5) if options.short else 5
             for batch in batches:

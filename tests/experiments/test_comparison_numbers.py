@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,9 +71,7 @@ def test_differences_are_told_in_points() -> None:
     assert short_commit("0123456789+") == "0123456+" and short_commit(None) == "unknown"
 
 
-def test_runs_that_took_another_time_than_their_budget_are_told_once(
-    resattn_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_took_another_time_than_their_budget_are_told_once() -> None:
     comparison = read_comparison(find_comparison("masks"), time="10m")
     runs = [record("plain", seed, 0.5) for seed in range(4)]
     timed = [replace(run, minutes=minutes) for run, minutes in zip(runs, (10.2, 9.7, 12.5, 9.0), strict=True)]

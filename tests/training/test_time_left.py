@@ -72,11 +72,13 @@ def test_a_terminal_has_a_bar_for_the_run_and_one_for_all(
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one is taken for 80 characters wide
     monkeypatch.setenv("COLUMNS", "160")
     # So that the others take long enough to be seen in seconds.
     train(short(dots), RunFolder(tmp_path / "run"), series=Series(2, 100_000, "masks, seed 0"))
     lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
     whole, run = ([line for line in lines if line.startswith(name)][-1] for name in ("run 2", "training"))
     assert "2 of 100000, masks, seed 0" in whole and "8/400000" in whole
-    assert re.search(r"([1-9]\d*:\d\d:\d\d)\s*$", whole), "the time of all runs"
+    time_of_all = re.search(r"(\d+ days?, )?\d+:\d\d:\d\d\s*$", whole)
+    assert time_of_all and time_of_all[0].strip() != "0:00:00"
     assert re.search(r"training .* 4/4 .* images/s  loss .* acc .*%\s+0:00:00\s*$", run)

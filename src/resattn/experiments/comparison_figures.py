@@ -18,7 +18,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
         f"{report['data']} {report['measured_on']}, {_runs(report)}; bands from the lowest run to the highest"
     )
     against_time = report["equal"] == "time"
-    partners = report.get("partners", {})
+    partners = report["partners"]
     horizontal = "minutes of training" if against_time else "step"
     drawings = {
         "accuracy": figures.curves_by_arm(
