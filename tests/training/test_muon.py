@@ -105,3 +105,17 @@ def test_the_rest_is_adamw() -> None:
             optimizer.step()
     torch.testing.assert_close(ours.weight, theirs.weight)
     torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_a_state_of_before_there_were_blocks_goes_on() -> None:
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(8, 6, 3, 3))
+    optimizer = Muon([{"params": [parameter], "orthogonalize": True}], lr=0.1)
+    old = optimizer.state_dict()
+    for group in old["param_groups"]:
+        del group["blocks"]
+    optimizer.load_state_dict(old)
+    before = parameter.detach().clone()
+    parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    assert not torch.equal(parameter, before)

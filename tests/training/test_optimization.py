@@ -49,6 +49,41 @@ def test_a_muon_step_moves_a_convolution_by_an_orthogonal_matrix() -> None:
     assert 0.6 < singular_values.min() <= singular_values.max() < 1.3  # Newton-Schulz is approximate
 
 
+def test_a_muon_step_moves_each_group_of_a_grouped_convolution_as_a_convolution_of_its_own() -> None:
+    torch.manual_seed(0)
+    optimization = Optimization(lr=0.1, weight_decay=0.2)
+    # One group has a hundredth of the others' gradient: as one matrix it would hardly move.
+    gradient = (
+        torch.randn(8, 4, 3, 3)
+        * torch.tensor([1.0, 1.0, 0.01, 1.0]).repeat_interleave(2)[:, None, None, None]
+    )
+    grouped = torch.nn.Sequential(torch.nn.Conv2d(16, 8, 3, groups=4, bias=False))
+    alone = [torch.nn.Sequential(torch.nn.Conv2d(4, 2, 3, bias=False)) for _ in range(4)]
+    for network, weight in zip(alone, grouped[0].weight.detach().chunk(4), strict=True):
+        network[0].weight.data.copy_(weight)
+    for network, its in zip([grouped, *alone], [gradient, *gradient.chunk(4)], strict=True):
+        network.to(memory_format=torch.channels_last)
+        network[0].weight.grad = its.clone()
+        make_optimizer(network, optimization).step()
+    torch.testing.assert_close(grouped[0].weight, torch.cat([network[0].weight for network in alone]))
+
+
+def test_muon_reads_the_groups_of_a_resnext_unit_from_its_convolutions() -> None:
+    network = create_model("resattn_mini", num_classes=7, unit="resnext")
+    groups = {
+        group["blocks"]: group["params"]
+        for group in parameter_groups(network, Optimization())
+        if group["name"] == "hidden"
+    }
+    assert set(groups) == {1, 32}
+    grouped = {
+        id(module.weight)
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv2d) and module.groups > 1 and module.weight.shape[1] > 1
+    }
+    assert {id(parameter) for parameter in groups[32]} == grouped
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_the_rate_rises_and_falls_to_zero(schedule) -> None:
     optimization = Optimization(schedule=schedule, warmup=0.1)

@@ -58,9 +58,11 @@ def orthogonalizers(grams: Tensor, *, iterations: int = ITERATIONS) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum for parameter groups with `orthogonalize`, AdamW for the others.
 
-    Weights of more than two dimensions are read as (first dimension) x (all others). An update is scaled by
-    sqrt(max(1, rows / columns)), as in the method's reference code; weight decay is decoupled. `iterations` are
-    Newton and Schulz's, `products` the number format of the products with whole updates; `betas` and `eps` are AdamW's.
+    Weights of more than two dimensions are read as (first dimension) x (all others); in a parameter group with `blocks`
+    above 1 they are cut into as many along the first dimension, for a convolution in groups is a matrix for each group.
+    An update is scaled by sqrt(max(1, rows / columns)), as in the method's reference code; weight decay is decoupled.
+    `iterations` are Newton and Schulz's, `products` the number format of the products with whole updates; `betas` and
+    `eps` are AdamW's.
     """
 
     def __init__(
@@ -86,8 +88,15 @@ class Muon(torch.optim.Optimizer):
                 "betas": betas,
                 "eps": eps,
                 "orthogonalize": False,
+                "blocks": 1,
             },
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore `state`; checkpoints of before there were blocks have whole weights."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("blocks", 1)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -110,19 +119,19 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(momenta, gradients, 1 - group["momentum"])
-        wide = [_wide(update).to(self.dtype) for update in ahead]
+        wide = [_wide(update, group["blocks"]).to(self.dtype) for update in ahead]
         alike: dict[int, list[int]] = defaultdict(list)
         for place, matrix in enumerate(wide):
-            alike[len(matrix)].append(place)
+            alike[matrix.shape[-2]].append(place)
         kept = 1 - group["lr"] * group["weight_decay"]
         for places in alike.values():
             grams = torch.stack([wide[place] @ wide[place].mT for place in places])
-            all_factors = orthogonalizers(grams, iterations=self.iterations).to(self.dtype)
-            for place, factors in zip(places, all_factors, strict=True):
-                rows, columns = _matrix(parameters[place]).shape
+            factors_of_all = orthogonalizers(grams.flatten(0, -3), iterations=self.iterations).to(self.dtype)
+            for place, factors in zip(places, factors_of_all.view(grams.shape), strict=True):
+                rows, columns = _matrix(parameters[place], group["blocks"]).shape[-2:]
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-                weight = _wide(parameters[place])
-                if self.dtype == weight.dtype:
+                weight = _wide(parameters[place], group["blocks"])
+                if self.dtype == weight.dtype and weight.dim() == 2:
                     # Decay and update in the pass that multiplies: all else here is spent on reading and writing.
                     weight.addmm_(factors, wide[place], beta=kept, alpha=-rate)
                 else:
@@ -155,16 +164,18 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def _matrix(weight: Tensor) -> Tensor:
+def _matrix(weight: Tensor, blocks: int) -> Tensor:
     """A view as (first dimension) x (all others), in the order in which they lie in memory, which no XX' depends on.
 
-    Raises RuntimeError for a weight that is neither contiguous nor channels-last.
+    With `blocks` above 1: blocks x (share of the first dimension) x (all others). Raises RuntimeError for a weight that
+    is neither contiguous nor channels-last.
     """
     channels_last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    return (weight.permute(0, 2, 3, 1) if channels_last else weight).view(len(weight), -1)
+    shape = (len(weight), -1) if blocks == 1 else (blocks, len(weight) // blocks, -1)
+    return (weight.permute(0, 2, 3, 1) if channels_last else weight).view(shape)
 
 
-def _wide(weight: Tensor) -> Tensor:
+def _wide(weight: Tensor, blocks: int) -> Tensor:
     """The view of `_matrix`, transposed where it has more rows than columns."""
-    matrix = _matrix(weight)
-    return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    matrix = _matrix(weight, blocks)
+    return matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix

@@ -21,22 +21,28 @@ def parameter_groups(network: nn.Module, optimization: Optimization) -> list[dic
     "hidden": convolution weights but the first (what Muon orthogonalises); "other": the first convolution and the
     linear layers; "free": biases and normalisation, which are never decayed. With `layer_decay` below 1 each of them is
     split again by depth, and `scale` is the group's share of the learning rate: layer_decay to the power of the depth,
-    which is 0 for the head, 1 for the last stage, and so on to the stem.
+    which is 0 for the head, 1 for the last stage, and so on to the stem. "hidden" is split by `blocks`, too: the groups
+    of a grouped convolution, which are matrices of their own.
     """
     stages = len(getattr(network, "stages", ()))
-    groups: dict[tuple[str, int], list[nn.Parameter]] = {}
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    blocks = {id(convolution.weight): convolution.groups for convolution in convolutions}
+    groups: dict[tuple[str, int, int], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
+        kind = _kind(name, parameter)
         depth = _depth(name, stages) if optimization.layer_decay < 1 else 0
-        groups.setdefault((_kind(name, parameter), depth), []).append(parameter)
+        matrices = blocks.get(id(parameter), 1) if kind == "hidden" else 1
+        groups.setdefault((kind, depth, matrices), []).append(parameter)
     order = ("hidden", "other", "free")
     return [
         {
             "name": kind,
-            "params": groups[kind, depth],
+            "params": groups[kind, depth, matrices],
+            "blocks": matrices,
             "weight_decay": 0.0 if kind == "free" else optimization.weight_decay,
             "scale": optimization.layer_decay**depth,
         }
-        for kind, depth in sorted(groups, key=lambda key: (order.index(key[0]), key[1]))
+        for kind, depth, matrices in sorted(groups, key=lambda key: (order.index(key[0]), *key[1:]))
     ]
 
 
@@ -58,9 +64,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer a recipe names, over all parameters of the network.
 
-    Muon (Jordan et al. 2024) orthogonalises the momentum of the hidden convolutions, each flattened to a matrix; all
-    else goes to AdamW at `rest_lr`, as in the method's reference code. `products` is the number format of Muon's large
-    matrix products.
+    Muon (Jordan et al. 2024) orthogonalises the momentum of the hidden convolutions, each flattened to a matrix (a
+    grouped one to as many as it has groups); all else goes to AdamW at `rest_lr`, as in the method's reference code.
+    `products` is the number format of Muon's large matrix products.
     """
     groups = parameter_groups(network, optimization)
     lr, momentum = optimization.lr, optimization.momentum
