@@ -1,6 +1,7 @@
 """How many times faster than pytorchcv's is resattn's Attention-56, the same network, at 224 pixels?
 
-Claim: 3 times as fast in training and 2.5 times in inference, on CPUs that compute bfloat16 fast.
+Aim: 3 times as fast in training and 2.5 times in inference, on CPUs that compute bfloat16 fast. Only inference of
+batches has reached it, and of one image as an exported file in 8-bit integers: docs/experiment-log.md.
 
 Peer: `resattnet56` of pytorchcv, the one packaged implementation of the same architecture, as its users run it
 (float32, torch's default memory layout); the row "by hand" adds bfloat16 autocast and channels last. Ours runs as the
