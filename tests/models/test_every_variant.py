@@ -31,8 +31,8 @@ MASKS = {
     "resattn_small": ["stage1.0", "stage2.0"],
     "resattn_mini_plain": [],
     "resattn_small_plain": [],
-    "resattn_mini_se": ["stage1.0", "stage2.0"],
-    "resattn_small_se": ["stage1.0", "stage2.0"],
+    "resattn_mini_se": [],
+    "resattn_small_se": [],
 }
 
 

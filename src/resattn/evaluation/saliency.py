@@ -34,8 +34,8 @@ class Look:
     """What a network made of N images, and what an answer owes to its masks.
 
     log_probs: N x classes. masks: by "stage{i}.{j}", N x C x h x w. gradients: of the log-odds of one class of each
-    image with respect to each mask, the same keys and shapes. Masks of one position (of squeeze-and-excitation) tell
-    no place and have no entry.
+    image with respect to each mask, the same keys and shapes. Masks of one position tell no place and
+    have no entry.
     """
 
     log_probs: Tensor

@@ -54,17 +54,20 @@ class PreActivationBasic(nn.Module):
     """BN-ReLU-3x3, BN-ReLU-3x3, plus the shortcut (He et al. 2016, arXiv 1603.05027).
 
     The first convolution carries the stride. The identity is the raw input; a projection reads the tensor
-    after the first BN-ReLU.
+    after the first BN-ReLU. `gate` reads the residual, and its output weights it before the sum.
     """
 
     activates_output: ClassVar[bool] = False
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, *, gate: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(in_channels)
         self.conv1 = convolution(in_channels, out_channels, 3, stride)
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.conv2 = convolution(out_channels, out_channels, 3)
+        self.gate = gate
         self.projection = _projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,6 +76,8 @@ class PreActivationBasic(nn.Module):
         shortcut = x if self.projection is None else self.projection(activated)
         residual = self.conv1(activated)
         residual = self.conv2(functional.relu(self.norm2(residual), inplace=True))
+        if self.gate is not None:
+            residual = residual * self.gate(residual)
         out: Tensor = shortcut + residual
         return out
 

@@ -4,10 +4,10 @@ A strided 4x4 stem, then three stages of two pre-activation basic units: the fir
 resolution, the second is the trunk. A mask sits on the first and second stage, where the feature maps are
 16x16 and 8x8: there it costs under 2 % of the network's multiply-accumulates. No unit works at the stem's
 32x32: there a CPU spends its time moving activations (docs/experiment-log.md). The controls are the same
-frame without masks, and with squeeze-and-excitation in their places.
+frame without masks, and with squeeze-and-excitation units for trunks where there were masks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -63,10 +63,11 @@ def compact_network(
 
     `widths` are the stages' channels, times `width_scale`, and `stem_width` the stem's, behind whose convolution
     come `stem_units` units of as many channels, at 32x32; `trunk_units` are the units of each stage's trunk.
-    `attention` is the kind of mask, and `masked_stages` says which stages (from 1) have one; `mask_width`,
-    `mask_depth` and `mask_activation` are the compact masks' channels, scales and activation. `learning` "none"
-    leaves all masks out. Another `unit` has four times the channels, which costs about as many
-    multiply-accumulates. Raises ValueError for a stage or unit that is not there, and for widths of no channels.
+    `attention` is the kind of attention, and `masked_stages` says which stages (from 1) have it; `mask_width`,
+    `mask_depth` and `mask_activation` are the compact masks' channels, scales and activation. Squeeze-and-excitation is
+    no mask: it weights the residual of the trunk's units, which must be basic ones. `learning` "none" leaves all
+    attention out. Another `unit` has four times the channels, which costs about as many multiply-accumulates. Raises
+    ValueError for a stage or unit that is not there, and for widths of no channels.
     """
     if unit not in UNITS:
         raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
@@ -76,20 +77,20 @@ def compact_network(
     attention = "none" if learning == "none" else attention
     if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
         raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {len(widths)}")
-    mask_of: dict[str, Callable[[int], nn.Module]] = {
-        "compact": partial(CompactMask, width=mask_width, depth=mask_depth, activation=mask_activation),
-        "squeeze_excitation": SqueezeExcitation,
-    }
+    if attention == "squeeze_excitation" and unit != "basic":
+        raise ValueError(f"unit must be 'basic' with squeeze-and-excitation, not {unit!r}")
+    mask = partial(CompactMask, width=mask_width, depth=mask_depth, activation=mask_activation)
     stem = _strided_stem(in_chans, stem_width, activated=units[0].activates_output)
     stem.extend(units[0](stem_width, stem_width, 1) for _ in range(stem_units))
     stages = []
     before = stem_width
     for i, (width, residual_unit) in enumerate(zip(widths, units, strict=True), start=1):
-        mask = mask_of[attention](width) if attention != "none" and i in masked_stages else None
+        here = attention if i in masked_stages else "none"
+        in_trunk = _squeeze_excitation_unit if here == "squeeze_excitation" else residual_unit
         module = AttentionModule(
             pre=residual_unit(before, width, 2),
-            trunk=_in_a_row([residual_unit(width, width, 1) for _ in range(trunk_units)]),
-            mask=mask,
+            trunk=_in_a_row([in_trunk(width, width, 1) for _ in range(trunk_units)]),
+            mask=mask(width) if here == "compact" else None,
             post=nn.Identity(),
             learning="naive" if learning == "naive" else "residual",
         )
@@ -109,6 +110,10 @@ def _require_channels(**channels: int) -> None:
     for option, narrowest in channels.items():
         if narrowest < 1:
             raise ValueError(f"{option} leaves no channels")
+
+
+def _squeeze_excitation_unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    return PreActivationBasic(in_channels, out_channels, stride, gate=SqueezeExcitation(out_channels))
 
 
 def _in_a_row(units: Sequence[nn.Module]) -> nn.Module:
@@ -163,13 +168,13 @@ def resattn_small_plain(pretrained: bool = False, **options: Any) -> ResidualAtt
 
 @register_variant
 def resattn_mini_se(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
-    """The frame of resattn_mini with squeeze-and-excitation in the masks' places: its other control."""
-    frame = partial(compact_network, widths=MINI, attention="squeeze_excitation", learning="naive")
+    """The frame of resattn_mini with squeeze-and-excitation units where it has masks: its other control."""
+    frame = partial(compact_network, widths=MINI, attention="squeeze_excitation")
     return build_network(frame, "resattn_mini_se", pretrained, **options)
 
 
 @register_variant
 def resattn_small_se(pretrained: bool = False, **options: Any) -> ResidualAttentionNetwork:
-    """The frame of resattn_small with squeeze-and-excitation in the masks' places: its other control."""
-    frame = partial(compact_network, widths=SMALL, attention="squeeze_excitation", learning="naive")
+    """The frame of resattn_small with squeeze-and-excitation units where it has masks: its other control."""
+    frame = partial(compact_network, widths=SMALL, attention="squeeze_excitation")
     return build_network(frame, "resattn_small_se", pretrained, **options)
