@@ -1,7 +1,6 @@
 """How a training run went."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -36,8 +35,8 @@ def learning_curves(history: History, *, title: str = "", subtitle: str = "") ->
     for top, color in ((1, ORANGE), (5, GREEN)):
         shares = 100 * _column(history, f"val_top{top}")
         _validation_line(accuracy, when, shares, f"validation top-{top}", color, "{:.1f}%")
-    _finish(loss, "upper right")
-    _finish(accuracy, "lower right")
+    _finish(loss)
+    _finish(accuracy, from_zero=True)
     _rate_line(rate, when, _column(history, "lr"))
     _size_line(size, when, _column(history, "size"))
     figure.align_ylabels()
@@ -81,13 +80,14 @@ def _validation_line(axes: Axes, when: Series, values: Series, name: str, color:
         axes.plot(x, y, color=color, marker="o", markersize=4, label=label)
 
 
-def _finish(axes: Axes, corner: Literal["upper right", "lower right"]) -> None:
+def _finish(axes: Axes, *, from_zero: bool = False) -> None:
     axes.tick_params(labelbottom=False)
     axes.grid(axis="y")
-    if corner == "lower right":
+    if from_zero:
         axes.set_ylim(bottom=0)
     if axes.lines:
-        axes.legend(loc=corner)
+        # Mixed images, of which few are recognised, leave no corner free in every run.
+        axes.legend(loc="best")
 
 
 def _rate_line(axes: Axes, when: Series, values: Series) -> None:
