@@ -21,8 +21,8 @@ from resattn.hardware import Execution
 
 Reading = Callable[[Tensor, Tensor], Tensor]
 
-# Of the combined saliency of the shipped resattn_small, tuned on 5,000 training boxes of Tiny ImageNet.
-BOX_THRESHOLD = 0.125
+# Of the combined saliency of the shipped resattn_small (docs/results.md), tuned on 5,000 training boxes of Tiny ImageNet.
+BOX_THRESHOLD = 0.1
 # Standard deviation of the blur, as a share of the shorter side.
 SMOOTHING = 1 / 16
 # Of a map's largest value: smaller differences come from sums of many channels in float32.
