@@ -21,7 +21,7 @@ from resattn.hardware import Execution
 
 Reading = Callable[[Tensor, Tensor], Tensor]
 
-# Of the combined saliency of the shipped resattn_small (docs/results.md), tuned on 5,000 training boxes of Tiny ImageNet.
+# Of the combined saliency of the shipped resattn_small (docs/results.md), tuned on 5,000 training boxes.
 BOX_THRESHOLD = 0.1
 # Standard deviation of the blur, as a share of the shorter side.
 SMOOTHING = 1 / 16
