@@ -54,7 +54,8 @@ class PreActivationBasic(nn.Module):
     """BN-ReLU-3x3, BN-ReLU-3x3, plus the shortcut (He et al. 2016, arXiv 1603.05027).
 
     The first convolution carries the stride. The identity is the raw input; a projection reads the tensor
-    after the first BN-ReLU. `gate` reads the residual, and its output weights it before the sum.
+    after the first BN-ReLU. `gate` maps the residual to its weights before
+    the sum: of the same shape, or of N x out_channels x 1 x 1.
     """
 
     activates_output: ClassVar[bool] = False

@@ -75,10 +75,8 @@ def compact_network(
     widths = [round(factor * width * width_scale) for width in widths]
     _require_channels(width_scale=min(widths), stem_width=stem_width, mask_width=mask_width)
     attention = "none" if learning == "none" else attention
-    if attention != "none" and not set(masked_stages) <= set(range(1, len(widths) + 1)):
-        raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {len(widths)}")
-    if attention == "squeeze_excitation" and unit != "basic":
-        raise ValueError(f"unit must be 'basic' with squeeze-and-excitation, not {unit!r}")
+    if attention != "none":
+        _require_place(attention, unit, masked_stages, stages=len(widths))
     mask = partial(CompactMask, width=mask_width, depth=mask_depth, activation=mask_activation)
     stem = _strided_stem(in_chans, stem_width, activated=units[0].activates_output)
     stem.extend(units[0](stem_width, stem_width, 1) for _ in range(stem_units))
@@ -110,6 +108,13 @@ def _require_channels(**channels: int) -> None:
     for option, narrowest in channels.items():
         if narrowest < 1:
             raise ValueError(f"{option} leaves no channels")
+
+
+def _require_place(attention: Attention, unit: Unit, masked_stages: Sequence[int], *, stages: int) -> None:
+    if not set(masked_stages) <= set(range(1, stages + 1)):
+        raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {stages}")
+    if attention == "squeeze_excitation" and unit != "basic":
+        raise ValueError(f"unit must be 'basic' with squeeze-and-excitation, not {unit!r}")
 
 
 def _squeeze_excitation_unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
