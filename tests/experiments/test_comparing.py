@@ -20,8 +20,10 @@ from resattn.errors import ResattnError
 from resattn.experiments.comparing import compare
 from resattn.experiments.comparison import SHIPPED, Comparison, find_comparison, read_comparison
 from resattn.experiments.comparison_report import ComparisonReport
-from resattn.experiments.planned_runs import planned_runs, recipe_key, training_cost
+from resattn.experiments.network_cost import training_cost
+from resattn.experiments.planned_runs import planned_runs
 from resattn.experiments.publishing import publish, results_page
+from resattn.experiments.recipe_key import recipe_key
 from resattn.tables import print_comparison
 from resattn.training.history import read_rows
 from resattn.training.recipe import Recipe
@@ -180,10 +182,12 @@ def test_a_loss_that_is_not_finite_ends_its_run_and_is_told(
     assert states(compare(toy(seeds=1))) == states(report)
 
 
-def test_equal_multiply_accumulates_give_the_dearer_arm_fewer_steps(
-    dots: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fields = {name: value for name, value in TOY["fields"].items() if name != "steps"}
+def without_length() -> dict[str, Any]:
+    return {name: value for name, value in TOY["fields"].items() if name != "steps"}
+
+
+def test_equal_multiply_accumulates_give_the_dearer_arm_fewer_steps(dots: str) -> None:
+    fields = without_length()
     arms = {"small": {"model": "resattn_small_plain"}, "half": {"batch_size": 4}}
     runs = planned_runs(toy(fields={**fields, "epochs": 20}, arms=arms, equal="macs", seeds=1))
     control, small, half = (run.recipe for run in runs)
@@ -191,17 +195,31 @@ def test_equal_multiply_accumulates_give_the_dearer_arm_fewer_steps(
     assert control.steps == 400 and half.steps == 800
     assert small.steps is not None and 2.9 < 400 / small.steps < 4
     assert small.steps * training_cost(small) == pytest.approx(400 * training_cost(control), rel=0.01)
-    measured: list[Recipe] = []
 
-    def steps(recipe: Recipe) -> int:
-        measured.append(recipe)
-        return 7
 
-    monkeypatch.setattr("resattn.experiments.planned_runs.resolved_steps", steps)
-    for _ in range(2):
-        timed = planned_runs(toy(fields=fields, equal="steps", time="3s", seeds=1))
-        assert [run.recipe.steps for run in timed] == [7, 7]
-    assert [recipe.time for recipe in measured] == ["3s"]
+def test_equal_time_is_measured_once_and_later_arms_beside_a_known_one(
+    dots: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = without_length()
+    small = {"small": {"model": "resattn_small_plain"}}
+    timed = toy(fields=fields, arms=small, equal="time", time="20s")
+    steps = {run.arm: run.recipe.steps for run in planned_runs(timed)}
+    # Its multiply-accumulates are three times the control's, but small batches do not cost by those alone.
+    assert 1.2 * steps["small"] < steps["plain"]
+    assert {(run.arm, run.recipe.steps) for run in planned_runs(timed)} == set(steps.items())
+    file = POOL / "steps-in-time.json"
+    known = json.loads(file.read_text())
+    assert {each["steps"] for each in known.values()} == set(steps.values())
+    assert all("threads, cpu" in each["machine"] for each in known.values())
+    # As if another machine, a hundred times as fast, had measured the control alone.
+    key = recipe_key(timed.recipes["plain"].replace(time="20s"))
+    file.write_text(json.dumps({key: {"steps": 100 * steps["plain"], "machine": "another"}}))
+    there = {run.arm: run.recipe.steps for run in planned_runs(timed)}
+    assert there["plain"] == 100 * steps["plain"]
+    assert there["small"] == pytest.approx(100 * steps["small"], rel=0.4)
+    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", None)
+    equal = planned_runs(toy(fields=fields, equal="steps", time="20s", seeds=1))
+    assert [run.recipe.steps for run in equal] == [there["plain"], there["plain"]]
 
 
 def test_a_key_tells_recipes_apart_and_ignores_defaults() -> None:
@@ -237,6 +255,8 @@ def test_every_shipped_comparison_runs_with_two_arms_and_a_toy_budget(dots: str,
     toy_fields = [f"data={dots}", "batch_size=4", "start_scale=1", "precision=fp32"]
     report = compare(read_comparison(path, time="0.1s", seeds=1, fields=toy_fields, arms=[first]))
     assert [run.state for run in report.runs] == ["finished", "finished"]
+    assert [run.steps for run in report.runs] == [run.planned_steps for run in report.runs]
+    assert "0.1s" in report.held and "threads, cpu" in report.held
     assert (report.folder / "report.html").is_file()
 
 

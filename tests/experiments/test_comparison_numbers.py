@@ -14,8 +14,8 @@ from resattn.experiments.wording import in_points, short_commit
 
 def record(arm: str, seed: int, top1: float | None) -> RunRecord:
     return RunRecord(
-        arm=arm, seed=seed, state="unfinished" if top1 is None else "finished", folder="", steps=1, images=1,
-        scores={} if top1 is None else {"top1": top1}, minutes=1, curve={}, origin={},
+        arm=arm, seed=seed, state="unfinished" if top1 is None else "finished", folder="", steps=1,
+        planned_steps=1, images=1, scores={} if top1 is None else {"top1": top1}, minutes=1, curve={}, origin={},
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_runs_that_took_another_time_than_their_budget_are_told_once() -> None:
     timed = [replace(run, minutes=minutes) for run, minutes in zip(runs, (10.2, 9.7, 12.5, 9.0), strict=True)]
     (told,) = remarks(comparison, timed)
     assert told.startswith(
-        "2 of 4 runs took 9.0 (plain, seed 3) to 12.5 (plain, seed 2) minutes instead of 10.0"
+        "2 of 4 runs took 9.0 (plain, seed 3) to 12.5 (plain, seed 2) minutes instead of the 10.0 they"
     )
     assert remarks(comparison, timed[:2]) == []
     assert "1 of 3 runs took 12.5 (plain, seed 2) minutes" in remarks(comparison, timed[:3])[0]

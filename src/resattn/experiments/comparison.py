@@ -48,9 +48,10 @@ class ComparisonFile:
     against: dict[str, Any] = field(default_factory=dict)
     """By arm, the arm it is compared with and whose colour it has in figures; else the control, and a colour apart."""
     equal: Equal = "time"
-    """Held equal: training time, steps, or multiply-accumulates of the whole training."""
+    """Held equal: training time (as the steps that fit into it, all arms measured in turns), steps, or
+    multiply-accumulates of the whole training."""
     time: str | None = None
-    """Training time of a run; with equal steps or multiply-accumulates, that of the control, measured once."""
+    """Training time of a run; with equal steps or multiply-accumulates, that of the control."""
     seeds: int = 3
     """Runs of each arm, with seeds 0, 1, 2, ..."""
 

@@ -17,12 +17,12 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
     told = (
         f"{report['data']} {report['measured_on']}, {_runs(report)}; bands from the lowest run to the highest"
     )
-    against_time = report["equal"] == "time"
+    share = report["equal"] == "time"
     partners = report["partners"]
-    horizontal = "minutes of training" if against_time else "step"
+    horizontal = "share of an arm's steps (%)" if share else "step"
     drawings = {
         "accuracy": figures.curves_by_arm(
-            _curves(report, "top1", against_time, scale=100),
+            _curves(report, "top1", share, scale=100),
             horizontal=horizontal,
             vertical="validation top-1 (%)",
             partners=partners,
@@ -30,7 +30,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
             subtitle=told,
         ),
         "loss": figures.curves_by_arm(
-            _curves(report, "loss", against_time),
+            _curves(report, "loss", share),
             horizontal=horizontal,
             vertical="validation cross-entropy (nats)",
             form="{:.2f}",
@@ -61,7 +61,7 @@ def _runs(report: Mapping[str, Any]) -> str:
 
 
 def _curves(
-    report: Mapping[str, Any], score: str, against_time: bool, scale: float = 1.0
+    report: Mapping[str, Any], score: str, share: bool, scale: float = 1.0
 ) -> dict[str, list[tuple[Any, Any]]]:
     """By arm, the curves of its finished runs, or of those under way where none is finished."""
     curves: dict[str, list[tuple[Any, Any]]] = {arm["name"]: [] for arm in report["arms"]}
@@ -70,9 +70,9 @@ def _curves(
         if run["state"] != ("finished" if run["arm"] in finished else "unfinished"):
             continue
         values = scale * np.array(run["curve"][score], dtype=np.float64)
-        places = run["curve"]["seconds" if against_time else "step"]
+        places = np.array(run["curve"]["step"]) * (100 / run["planned_steps"] if share else 1)
         if len(values):
-            curves[run["arm"]].append((np.array(places) / (60 if against_time else 1), values))
+            curves[run["arm"]].append((places, values))
     return curves
 
 

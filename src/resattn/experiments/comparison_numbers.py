@@ -27,8 +27,8 @@ class RunRecord:
     """One run as it stands.
 
     `scores` (top1, top5 and ece as fractions of 1, loss in nats) are those of the final evaluation, empty where the run
-    is not finished. `curve` has equally long lists, one entry a validation. `minutes` of training; `origin` is what the
-    figures depend on beside the recipe: commit, cpu, threads, device, precision.
+    is not finished. `steps` are those made so far. `curve` has equally long lists, one entry a validation. `minutes` of
+    training; `origin` is what the figures depend on beside the recipe: commit, cpu, threads, device, precision.
     """
 
     arm: str
@@ -37,6 +37,7 @@ class RunRecord:
     folder: str
     scores: Mapping[str, float]
     steps: int
+    planned_steps: int
     images: int
     minutes: float
     curve: Mapping[str, Sequence[float]]
@@ -100,6 +101,7 @@ def _record(planned: PlannedRun) -> RunRecord:
         folder=folder.path.name,
         scores={name: float(results[name]) for name in SCORES if name in results},
         steps=int(last["step"]),
+        planned_steps=planned.recipe.steps or 0,
         images=int(last["images"]),
         minutes=last["seconds"] / 60,
         curve={name: history[column][validated].tolist() for name, column in CURVE.items()},

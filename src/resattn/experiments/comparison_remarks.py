@@ -49,7 +49,7 @@ def _differences(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _drift(comparison: Comparison, finished: Sequence[RunRecord]) -> list[str]:
-    """Runs that took longer or shorter than their time, because the machine's speed changed."""
+    """Runs that took longer or shorter than the time their steps were measured to fit into."""
     if comparison.equal != "time" or comparison.time is None:
         return []
     asked = parse_duration(comparison.time) / 60
@@ -59,8 +59,8 @@ def _drift(comparison: Comparison, finished: Sequence[RunRecord]) -> list[str]:
     ends = [choose(off, key=lambda run: run.minutes) for choose in (min, max)]
     told = " to ".join(f"{each.minutes:.1f} ({each.arm}, seed {each.seed})" for each in ends[: len(off)])
     return [
-        f"{len(off)} of {len(finished)} runs took {told} minutes instead of {asked:.1f}, because the machine's speed "
-        "changed; each has the number of steps that fitted when it began."
+        f"{len(off)} of {len(finished)} runs took {told} minutes instead of the {asked:.1f} they were measured for: "
+        "the machine had other cores, other work or another speed. What is held equal are the steps measured."
     ]
 
 

@@ -23,7 +23,9 @@ from resattn.experiments.comparison_numbers import (
 )
 from resattn.experiments.comparison_page import write_page
 from resattn.experiments.comparison_remarks import remarks
-from resattn.experiments.planned_runs import PlannedRun, network_cost
+from resattn.experiments.held_equal import measured_on
+from resattn.experiments.network_cost import network_cost
+from resattn.experiments.planned_runs import POOL, PlannedRun
 from resattn.files import whole_text_file
 from resattn.training.recipe import Recipe
 from resattn.training.stopping import TrainingStopped
@@ -106,7 +108,7 @@ def write_report(
         question=comparison.question,
         note=comparison.note,
         equal=comparison.equal,
-        held=_held(comparison),
+        held=_held(comparison, measured_on(comparison, parent / POOL)),
         data=base.data,
         measured_on="held-out training images" if base.validate_on == HELD_OUT else "validation images",
         arms=[_arm(name, recipe, records, runs) for name, recipe in comparison.recipes.items()],
@@ -125,15 +127,16 @@ def write_report(
     return report
 
 
-def _held(comparison: Comparison) -> str:
-    """What is held equal, in words."""
+def _held(comparison: Comparison, machine: str) -> str:
+    """What is held equal, in words; `machine` is what a time was measured on."""
     said = ", ".join(f"{value:g} {name}" for name, value in comparison.length.items())
+    time = f"{comparison.time} ({machine})" if machine else comparison.time
     return {
-        "time": f"{comparison.time} of training for every run",
-        "steps": f"as many steps for every run as the control makes in {comparison.time}"
-        if comparison.time
+        "time": f"{time} of training, as steps that were measured in turns",
+        "steps": f"as many steps for every run as the control makes in {time}"
+        if time
         else f"{said} for every run",
-        "macs": "as many multiply-accumulates for every run as the control's in " + (comparison.time or said),
+        "macs": "as many multiply-accumulates for every run as the control's in " + (time or said),
     }[comparison.equal]
 
 

@@ -5,6 +5,7 @@ import math
 import statistics
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from resattn.training.task import training_loss
 
 WARMUP_STEPS = 2
 TIMED_STEPS = 5
+FEWEST_TURNS, MOST_TURNS = 3, 15
 PROBES = 1000
 
 
@@ -61,6 +63,47 @@ def step_kinds(recipe: Recipe, batches: TrainingBatches) -> list[StepKind]:
     return [StepKind(batches.size(number), number < head_only) for number in range(batches.batches)]
 
 
+class Probe:
+    """Takes real steps of a run to time them, on a copy of its network.
+
+    `batches` must be a run of `PROBES` batches. Several processes call `step` together, and exchange gradients.
+    """
+
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, batches: TrainingBatches, execution: Execution
+    ) -> None:
+        kinds = step_kinds(recipe, batches)
+        self.shares = Counter(kinds)
+        self._recipe, self._batches, self._execution = recipe, batches, execution
+        self._numbers = {kind: kinds.index(kind) for kind in self.shares}
+        self._network = copy.deepcopy(network).train()
+        self._optimizer = make_optimizer(self._network, recipe.optimization, products=execution.precision)
+
+    def step(self, kind: StepKind) -> float:
+        """Train on one batch of this kind; the seconds it took."""
+        started = time.perf_counter()
+        batch, device = self._batches.batch(self._numbers[kind]), self._execution.device
+        moved = batch._replace(
+            images=batch.images.to(device),
+            labels=batch.labels.to(device),
+            other_labels=batch.other_labels.to(device),
+        )
+        loss, _ = training_loss(
+            self._network, moved, self._execution, self._recipe.label_smoothing, head_only=kind.head_only
+        )
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self._network)
+        self._optimizer.step()
+        loss.item()
+        return time.perf_counter() - started
+
+    def mean(self, seconds: Mapping[StepKind, float]) -> float:
+        """Seconds an optimizer step, the mean over the run, from those a batch of each kind."""
+        whole = sum(count * seconds[kind] for kind, count in self.shares.items())
+        return whole / self.shares.total() * self._recipe.optimization.accumulate
+
+
 def measure_budget(
     network: nn.Module, recipe: Recipe, batches: TrainingBatches, execution: Execution
 ) -> Budget:
@@ -70,32 +113,37 @@ def measure_budget(
     counted, validations are not included in the budget. Several processes call this together, and exchange gradients.
     """
     assert recipe.time is not None
-    kinds = step_kinds(recipe, batches)
-    shares = Counter(kinds)
-    probe = copy.deepcopy(network).train()
-    optimizer = make_optimizer(probe, recipe.optimization, products=execution.precision)
-    timings: dict[StepKind, list[float]] = {kind: [] for kind in shares}
+    probe = Probe(network, recipe, batches, execution)
+    timings: dict[StepKind, list[float]] = {kind: [] for kind in probe.shares}
     # In rounds, so that what disturbs the machine for seconds spoils one step in five of every kind, which a median
     # bears, and not all five of one kind.
-    schedule = [(kind, repeat) for repeat in range(WARMUP_STEPS + TIMED_STEPS) for kind in shares]
+    schedule = [(kind, repeat) for repeat in range(WARMUP_STEPS + TIMED_STEPS) for kind in probe.shares]
     shown = track(schedule, total=len(schedule), description="measuring speed", unit="steps")
     for kind, repeat in shown if this_process().first else schedule:
-        started = time.perf_counter()
-        batch = batches.batch(kinds.index(kind))
-        moved = batch._replace(
-            images=batch.images.to(execution.device),
-            labels=batch.labels.to(execution.device),
-            other_labels=batch.other_labels.to(execution.device),
-        )
-        loss, _ = training_loss(probe, moved, execution, recipe.label_smoothing, head_only=kind.head_only)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        average_gradients(probe)
-        optimizer.step()
-        loss.item()
+        seconds = probe.step(kind)
         if repeat >= WARMUP_STEPS:
-            timings[kind].append(time.perf_counter() - started)
-    seconds = {kind: statistics.median(values) for kind, values in timings.items()}
-    mean = sum(count * seconds[kind] for kind, count in shares.items()) / PROBES
-    steps = max(1, int(parse_duration(recipe.time) / (mean * recipe.optimization.accumulate)))
-    return Budget(steps, seconds)
+            timings[kind].append(seconds)
+    medians = {kind: statistics.median(values) for kind, values in timings.items()}
+    return Budget(max(1, int(parse_duration(recipe.time) / probe.mean(medians))), medians)
+
+
+def measure_in_turns(probes: Sequence[Probe], *, budget: float) -> list[list[float]]:
+    """By turn, the mean seconds an optimizer step of each of `probes`, which take one step of each kind every turn.
+
+    What the machine's speed does from minute to minute meets all of them alike. `budget` is the time they will train
+    for, in seconds each; measuring ends early where it would take more than a tenth of that.
+    """
+    started, turns = time.perf_counter(), []
+    shown = track(
+        range(WARMUP_STEPS + MOST_TURNS),
+        total=WARMUP_STEPS + MOST_TURNS,
+        description="measuring speed",
+        unit="turns",
+    )
+    for turn in shown:
+        means = [probe.mean({kind: probe.step(kind) for kind in probe.shares}) for probe in probes]
+        if turn >= WARMUP_STEPS:
+            turns.append(means)
+        if len(turns) >= FEWEST_TURNS and time.perf_counter() - started > budget * len(probes) / 10:
+            break
+    return turns

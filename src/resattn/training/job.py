@@ -14,8 +14,7 @@ from resattn.errors import ResattnError
 from resattn.hardware import Execution, choose_execution, keep_freed_memory
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.training.budget import PROBES, measure_budget, steps_for_epochs
-from resattn.training.fine_tuning import starting_network, starting_point
-from resattn.training.own_images import with_packed_folder
+from resattn.training.fine_tuning import starting_network
 from resattn.training.processes import ALONE, Processes, first_decides, largest, require_same, this_process
 from resattn.training.progress_display import Series
 from resattn.training.recipe import Recipe
@@ -82,6 +81,11 @@ class Job:
         )
 
 
+def training_split(recipe: Recipe) -> PackedSplit:
+    """The images a run trains on: all of train, or those that are not held out for its validations."""
+    return open_split(recipe.data, KEPT if recipe.validate_on == HELD_OUT else "train")
+
+
 def training_batches(
     recipe: Recipe, split: PackedSplit, *, count: int, rank: int = 0, world: int = 1, workers: int = 0
 ) -> TrainingBatches:
@@ -100,20 +104,22 @@ def training_batches(
     )
 
 
-def resolved_steps(recipe: Recipe) -> int:
-    """The steps of a run by `recipe`, as it would begin now: a time is measured, epochs are counted.
+def resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, processes: Processes = ALONE) -> Job:
+    """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
+    job = without_steps(recipe, folder, weights, processes)
+    _announce(job, weights)
+    return replace(job, recipe=_with_steps(job))
+
+
+def without_steps(
+    recipe: Recipe, folder: RunFolder, weights: Path | None, processes: Processes = ALONE
+) -> Job:
+    """A run whose length is not settled yet: data open, network built, precision chosen.
 
     Raises what `train` raises before it begins.
     """
-    recipe, weights = starting_point(with_packed_folder(recipe))
-    return resolve(recipe, RunFolder(Path()), weights).steps
-
-
-def resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, processes: Processes = ALONE) -> Job:
-    """Open the data, build the network, and fix what the recipe left open: precision, then steps."""
     processes.require_even_shares(recipe.batch_size)
-    held_out = recipe.validate_on == HELD_OUT
-    train_split = open_split(recipe.data, KEPT if held_out else "train")
+    train_split = training_split(recipe)
     val_split = open_split(recipe.data, recipe.validate_on)
     _require_fit_for(processes, train_split, val_split)
     shortest = min(train_split.images.shape[1:3])
@@ -129,9 +135,7 @@ def resolve(recipe: Recipe, folder: RunFolder, weights: Path | None, processes: 
         synchronize_norms(network, execution.device)
     network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
     recipe = recipe.replace(precision=execution.precision)
-    job = Job(folder, recipe, execution, train_split, val_split, network, processes)
-    _announce(job, weights)
-    return replace(job, recipe=_with_steps(job))
+    return Job(folder, recipe, execution, train_split, val_split, network, processes)
 
 
 def _require_fit_for(processes: Processes, train: PackedSplit, val: PackedSplit) -> None:
