@@ -33,6 +33,8 @@ def test_the_control_is_the_plain_frame_with_gates_where_the_masks_were() -> Non
     assert create_model("resattn_mini_se", learning="none").state_dict().keys() == plain.state_dict().keys()
 
 
-def test_other_units_are_refused() -> None:
+def test_other_units_and_naive_learning_are_refused() -> None:
     with pytest.raises(ValueError, match="unit must be 'basic' with squeeze-and-excitation, not 'resnext'"):
         create_model("resattn_mini_se", unit="resnext")
+    with pytest.raises(ValueError, match="learning cannot be 'naive' with squeeze-and-excitation"):
+        create_model("resattn_mini_se", learning="naive")

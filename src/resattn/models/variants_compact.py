@@ -65,9 +65,9 @@ def compact_network(
     come `stem_units` units of as many channels, at 32x32; `trunk_units` are the units of each stage's trunk.
     `attention` is the kind of attention, and `masked_stages` says which stages (from 1) have it; `mask_width`,
     `mask_depth` and `mask_activation` are the compact masks' channels, scales and activation. Squeeze-and-excitation is
-    no mask: it weights the residual of the trunk's units, which must be basic ones. `learning` "none" leaves all
-    attention out. Another `unit` has four times the channels, which costs about as many multiply-accumulates. Raises
-    ValueError for a stage or unit that is not there, and for widths of no channels.
+    no mask: it weights the residual of the trunk's units, which must be basic ones, and is not learnt naively.
+    `learning` "none" leaves all attention out. Another `unit` has four times the channels, which costs about as many
+    multiply-accumulates. Raises ValueError for what is not there or does not go together, and widths of no channels.
     """
     if unit not in UNITS:
         raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
@@ -76,7 +76,9 @@ def compact_network(
     _require_channels(width_scale=min(widths), stem_width=stem_width, mask_width=mask_width)
     attention = "none" if learning == "none" else attention
     if attention != "none":
-        _require_place(attention, unit, masked_stages, stages=len(widths))
+        _require_place(masked_stages, stages=len(widths))
+    if attention == "squeeze_excitation":
+        _require_gated_units(unit, learning)
     mask = partial(CompactMask, width=mask_width, depth=mask_depth, activation=mask_activation)
     stem = _strided_stem(in_chans, stem_width, activated=units[0].activates_output)
     stem.extend(units[0](stem_width, stem_width, 1) for _ in range(stem_units))
@@ -110,11 +112,16 @@ def _require_channels(**channels: int) -> None:
             raise ValueError(f"{option} leaves no channels")
 
 
-def _require_place(attention: Attention, unit: Unit, masked_stages: Sequence[int], *, stages: int) -> None:
+def _require_place(masked_stages: Sequence[int], *, stages: int) -> None:
     if not set(masked_stages) <= set(range(1, stages + 1)):
         raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {stages}")
-    if attention == "squeeze_excitation" and unit != "basic":
+
+
+def _require_gated_units(unit: Unit, learning: str) -> None:
+    if unit != "basic":
         raise ValueError(f"unit must be 'basic' with squeeze-and-excitation, not {unit!r}")
+    if learning == "naive":
+        raise ValueError("learning cannot be 'naive' with squeeze-and-excitation: there is no mask to learn")
 
 
 def _squeeze_excitation_unit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
