@@ -8,9 +8,8 @@ ImageFolder with random crop, flip and normalisation, a DataLoader with two work
 under a one-cycle schedule whose number of steps is measured to fit the same time. Both report their training time
 without validations; the accuracy is single-view top-1 and top-5 on the validation split (Tiny ImageNet's official one).
 Contestants take turns, seed 0, seed 1, ...; every finished one is written to the JSON file at once, and a benchmark
-that was killed goes on from there (delete the file to begin anew). With --ours, runs that are finished already take the
-place of ours; then the turns were not in turn. Beside the table a figure shows accuracy against minutes, as validations
-on the way found it; those of ours see averaged weights.
+that was killed goes on from there (delete the file to begin anew). Beside the table a figure shows accuracy against
+minutes, as validations on the way found it; those of ours see averaged weights.
 
     python benchmarks/accuracy_at_equal_time.py --recipe laptop-20m --archive tiny-imagenet-200.zip
 """
@@ -41,17 +40,16 @@ from torch.nn import functional
 from resattn import figures
 from resattn.data.packed import open_split
 from resattn.errors import ResattnError
-from resattn.hardware import reference_execution
 from resattn.training.history import read_history
-from resattn.training.recipe import Recipe, find_recipe, parse_duration
-from resattn.training.run_folder import RunFolder, environment
+from resattn.training.recipe import find_recipe
+from resattn.training.run_folder import RunFolder
 from usual_pipeline import image_folder, usual_loader
 
 OURS = "resattn"
-ON_CPU = reference_execution("cpu")
 MOMENTUM, WEIGHT_DECAY, LARGEST_RATE = 0.9, 5e-4, 0.2
 WORKERS = 2
-WARMUP, TIMED_STEPS = 3, 10
+# Enough steps that the loader's workers are not ahead by what they had made before.
+WARMUP, TIMED_STEPS = 5, 50
 VALIDATIONS = 4
 # So that measuring the speed does not outlast a budget of seconds.
 SHORT_OPTIONS = ("--batch-size", "64", "--start-scale", "1", "--validations", "1")
@@ -146,8 +144,6 @@ def accuracy(network: nn.Module, loader: Any) -> dict[str, float]:
 
 def train_ours(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
     """Run the real command, or let it go on with a run that was killed; what its folder says."""
-    if done := trained_already(options, seed):
-        return what_it_reached(done)
     run = RunFolder(folder / f"seed{seed}")
     command = [sys.executable, "-m", "resattn", "train", "--run-dir", str(run.path)]
     if run.recipe_file.exists():
@@ -159,25 +155,6 @@ def train_ours(options: argparse.Namespace, seed: int, folder: Path) -> dict[str
     if not run.results_file.exists():
         subprocess.run(command, check=True)
     return what_it_reached(run)
-
-
-def trained_already(options: argparse.Namespace, seed: int) -> RunFolder | None:
-    """The run of `--ours` with this seed; ends the benchmark where it is not the run that would be trained here."""
-    for run in map(RunFolder, map(Path, options.ours)):
-        recipe = run.recipe()
-        if recipe.seed != seed:
-            continue
-        asked = Recipe.from_yaml(find_recipe(options.recipe)).replace(data=options.data, seed=seed)
-        fixed = {"steps": None, "precision": asked.precision, "time": asked.time}
-        there, here = ((where["cpu"], where["device"]) for where in (run.environment(), environment(ON_CPU)))
-        if parse_duration(recipe.time or "0s") != 60 * options.minutes or recipe.replace(**fixed) != asked:
-            raise SystemExit(
-                f"{run.path} is another recipe than {options.recipe} for {options.minutes:g} minutes"
-            )
-        if there != here or not run.results_file.exists():
-            raise SystemExit(f"{run.path} is not a finished run of this machine: {there}, {here}")
-        return run
-    return None
 
 
 def what_it_reached(run: RunFolder) -> dict[str, Any]:
@@ -290,13 +267,6 @@ def options_of(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--archive", type=Path, help="Tiny ImageNet's archive, unpacked the first time")
     parser.add_argument("--recipe", default="laptop-20m", help="a recipe's file or name")
     parser.add_argument("--model", default="resattn_mini", help="ours where there is no such recipe")
-    parser.add_argument(
-        "--ours",
-        nargs="+",
-        default=[],
-        metavar="RUN",
-        help="finished runs of that recipe and time on this machine (`resattn compare` leaves such), not new ones",
-    )
     parser.add_argument("--minutes", type=float, help="training time of each (20; short: 0.2)")
     parser.add_argument("--repeats", type=int, help="seeds (3; short: 1)")
     parser.add_argument("--peers", nargs="+", choices=tuple(PEERS), default=["timm-resnet18"])

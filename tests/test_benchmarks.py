@@ -14,9 +14,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from resattn.training.recipe import Recipe, find_recipe
-from resattn.training.run_folder import RunFolder
-
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 Import = Callable[[str], ModuleType]
 
@@ -234,23 +231,6 @@ def test_accuracy_at_equal_time_goes_on_where_it_was_killed(
     assert "timm-resnet18" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="another benchmark's results"):
         accuracy_script.main([*arguments, "--peer-batch-size", "8"])
-
-
-def test_accuracy_at_equal_time_takes_finished_runs_of_the_same_recipe(
-    accuracy_script: ModuleType, tmp_path: Path
-) -> None:
-    recipe = Recipe.from_yaml(find_recipe("laptop-20m")).replace(seed=3)
-    run = RunFolder(tmp_path / "run")
-    run.start(recipe.replace(steps=7), accuracy_script.ON_CPU, data_sha256="0" * 64)
-    options = accuracy_script.options_of(["--ours", str(run.path)])
-    assert accuracy_script.trained_already(options, 0) is None
-    with pytest.raises(SystemExit, match="is not a finished run"):
-        accuracy_script.trained_already(options, 3)
-    run.results_file.write_text("{}")
-    assert accuracy_script.trained_already(options, 3).path == run.path
-    options.minutes = 5.0
-    with pytest.raises(SystemExit, match="is another recipe than laptop-20m for 5 minutes"):
-        accuracy_script.trained_already(options, 3)
 
 
 def test_peers_are_what_they_are_called(script: Import) -> None:
