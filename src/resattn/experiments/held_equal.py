@@ -27,6 +27,7 @@ def arm_steps(comparison: Comparison, pool: Path) -> dict[str, int]:
     Steps that fit into a time are measured, once, and kept beside the runs in the folder `pool`. Raises ResattnError
     for data and models that are not there.
     """
+    # Counted whatever is held equal: it finds a model that cannot be built before anything is measured or trained.
     costs = {arm: training_cost(recipe) for arm, recipe in comparison.recipes.items()}
     if comparison.equal == "time":
         return _steps_in_time(comparison, comparison.recipes, pool)
