@@ -1,5 +1,6 @@
 """`resattn explain`: the files and lines it leaves, and what it says of what it cannot explain."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import resattn
-from resattn import cli_explain, figures
+from resattn import figures
 from resattn.errors import ResattnError
 from resattn.models.weights import save_weights
+from resattn.serving import explained_files
 from resattn_launcher import app
 
 IDS = ("ant", "bee", "cat")
@@ -82,12 +84,13 @@ def test_a_figure_and_arrays_for_each_image_and_a_sheet(
         with np.load(out / f"{name}.npz") as arrays:
             found = {key: arrays[key] for key in arrays}
         assert found.keys() == {
-            "stage1.0", "stage2.0", "saliency", "box", "grad_cam", "probabilities", "labels",
+            "stage1.0", "stage2.0", "saliency", "box", "grad_cam", "probabilities", "labels", "explained",
         }  # fmt: skip
         assert found["stage1.0"].shape == (64, 8, 8)
         assert found["saliency"].shape == found["grad_cam"].shape == (32, 32)
         assert found["saliency"].max() == 1
         assert found["labels"].tolist() == list(IDS)
+        assert found["explained"] == line["explained"] == line["labels"][0]
         assert found["probabilities"].max() == pytest.approx(line["probabilities"][0], rel=1e-4)
         assert found["box"].tolist() == line["box"]
     with Image.open(out / "sheet.png") as sheet:
@@ -114,36 +117,58 @@ def test_a_network_without_masks_has_grad_cam_all_the_same(
     assert told.err.count("no masks that tell places") == 1
     assert [json.loads(line)["box"] for line in told.out.splitlines()] == [None, None]
     with np.load(tmp_path / "out" / "b-explanation.npz") as arrays:
-        assert set(arrays) == {"grad_cam", "probabilities", "labels"}
+        assert set(arrays) == {"grad_cam", "probabilities", "labels", "explained"}
     assert (tmp_path / "out" / "sheet.png").is_file()
 
 
-def test_without_captum_the_rest_is_drawn(
-    mini: Path,
-    photos: Path,
-    tmp_path: Path,
-    quick: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_any_class_can_be_explained(
+    mini: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("resattn.evaluation.explanation.is_available", lambda: False)
-    run(mini, photos, "--out", tmp_path / "out")
-    assert "pip install 'resattn[explain]'" in capsys.readouterr().err
-    with np.load(tmp_path / "out" / "b-explanation.npz") as arrays:
-        assert "grad_cam" not in arrays
-    assert (tmp_path / "out" / "sheet.png").is_file()
+    maps = []
+    for name in IDS:
+        out = tmp_path / name
+        run(mini, photos / "b.png", "--class", f"THE {name}, an insect", "--out", out, "--json")
+        assert json.loads(capsys.readouterr().out)["explained"] == name
+        with np.load(out / "b-explanation.npz") as arrays:
+            assert arrays["explained"] == name
+            maps += [arrays["saliency"], arrays["grad_cam"]]
+    run(mini, photos, "--out", tmp_path / "out", "--class", "bee")
+    told = capsys.readouterr().out
+    assert told.count("the maps are for:") == told.count("of 32 x 32 pixels") == 3
+    for one, other in itertools.combinations(range(len(IDS)), 2):
+        assert not np.allclose(maps[2 * one], maps[2 * other])
+        assert not np.allclose(maps[2 * one + 1], maps[2 * other + 1])
 
 
-def test_what_is_no_image_is_named_and_what_came_before_is_kept(
+def test_what_is_no_image_is_named_and_the_others_are_explained(
     mini: Path, photos: Path, tmp_path: Path, quick: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("no image at all")
     with pytest.raises(ResattnError, match=r"notes\.txt") as told:
-        run(mini, photos / "b.png", notes, "--out", tmp_path / "out", "--json")
+        run(mini, photos / "b.png", notes, photos / "a.v2.png", "--out", tmp_path / "out", "--json")
     assert "Pillow" in told.value.mend
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b-explanation.png", "b-explanation.npz"}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["error" in line for line in lines] == [False, True, False]
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    with pytest.raises(ResattnError, match="2 images could not be read"):
+        run(mini, notes, photos / "b.png", notes, "--out", tmp_path / "out")
+    assert capsys.readouterr().err.count("left out: ") == 2
+
+
+def test_names_are_printed_as_they_are(
+    photos: Path, tmp_path: Path, quick: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = photos / "b [bold copy].png"
+    (photos / "b.png").rename(photo)
+    network = resattn.create_model("resattn_mini", num_classes=2)
+    metadata = {"data": "cars", "label_names": ("a [front]", "b [rear]"), "input_size": 32}
+    names = {"label_descriptions": {name: name for name in metadata["label_names"]}}
+    save_weights(tmp_path / "cars.safetensors", network, metadata={**metadata, **names})
+    run(tmp_path / "cars.safetensors", photo, "--out", tmp_path / "out")
+    told = capsys.readouterr().out
+    assert "b [bold copy].png" in told.replace("\n", "")
+    assert told.count("a [front]") == told.count("b [rear]") == 2
 
 
 @pytest.mark.parametrize(
@@ -152,6 +177,8 @@ def test_what_is_no_image_is_named_and_what_came_before_is_kept(
         (["nowhere.png"], "nowhere.png does not exist"),
         (["b.png", "--top", "0"], "top is 0"),
         (["b.png", "--out", "b.png"], "cannot write"),
+        (["b.png", "--class", "dog"], "knows no class 'dog'"),
+        (["b.png", "--class", "an insect"], "'an insect' is the name of several classes: ant, bee, cat"),
     ],
 )
 def test_what_is_wrong_is_told(
@@ -178,6 +205,6 @@ def test_no_image_is_overwritten(mini: Path, photos: Path) -> None:
 def test_the_sheet_takes_the_first_images(
     mini: Path, photos: Path, tmp_path: Path, quick: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_explain, "SHEET_IMAGES", 2)
+    monkeypatch.setattr(explained_files, "SHEET_IMAGES", 2)
     run(mini, photos, "--out", tmp_path / "out")
     assert quick == [2]

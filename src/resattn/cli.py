@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from resattn.errors import ResattnError
-from resattn.tables import console, print_offline, print_preparation, print_scores, print_variants
+from resattn.tables import (
+    console,
+    print_offline,
+    print_prediction,
+    print_preparation,
+    print_scores,
+    print_variants,
+)
 from resattn.training.recipe import Recipe, parse_duration
 
 if TYPE_CHECKING:
@@ -184,13 +191,13 @@ def predict(
 ) -> None:
     """Name what is in images, with the network that ships with resattn or with your own.
 
-    The network is --model; else the first path, where that is a run folder, a .safetensors file or a model's name; else
-    the shipped one.
+    The network is --model; else the first path, where that is a run folder, a .safetensors file, a file of `resattn
+    export` or a model's name; else the shipped one. Images that cannot be read are left out, and named at the end.
 
     Parameters
     ----------
     model
-        A run folder, a .safetensors file, or the name of a model with weights. Every path is then an image.
+        A run folder, a .safetensors or .onnx file, or the name of a model with weights. Every path is then an image.
     out
         Write one JSON object a line to this file, images that cannot be read among them. Paths may then also be .tar
         archives and .parquet tables, or folders with such; the same command goes on where it was stopped.
@@ -200,9 +207,9 @@ def predict(
         Print one JSON object a line, one line an image; with --out one object, how many images there were.
     """
     from resattn.data.image_streams import iter_image_files
-    from resattn.models.loading import load, network_and_images
+    from resattn.models.loading import network_and_images
     from resattn.serving.offline import predict_to_file
-    from resattn.serving.predictor import Predictor
+    from resattn.serving.predictor import Predictor, Unreadable, require_readable
 
     source, images = network_and_images(paths, model=model)
     if out is not None:
@@ -213,14 +220,15 @@ def predict(
             print_offline(report, out)
         return
     files = iter_image_files(images)
-    predictor = Predictor(load(source))
-    for prediction in predictor.stream(files, top=top):
+    unreadable = []
+    for outcome in Predictor.open(source).outcomes(files, top=top):
+        if isinstance(outcome, Unreadable):
+            unreadable.append(outcome)
+        elif not json_output:
+            print_prediction(outcome)
         if json_output:
-            print(json.dumps(prediction.to_json()))
-            continue
-        console.print(f"[bold]{prediction.source}[/bold]")
-        for label, description, probability in prediction.rows():
-            console.print(f"  {probability:6.1%}  {description}  [dim]{label}[/dim]")
+            print(json.dumps(outcome.to_json()))
+    require_readable(unreadable)
 
 
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from resattn.experiments.search_space import short_names, shown
@@ -20,12 +21,30 @@ if TYPE_CHECKING:
     from resattn.experiments.study_report import StudyReport
     from resattn.models.catalog import VariantDescription
     from resattn.serving.offline import OfflineReport
+    from resattn.serving.predictor import Prediction
 
 console = Console(highlight=False)
 BEST_TRIALS = 5
 # What a comparison's table has room for on a terminal narrower than all of its columns; the report has them all.
 WIDE = 140
 NARROW = ("arm", "runs", "steps", "minutes", "top-1 (%)", "loss")
+
+
+def plain(text: str) -> str:
+    """A name of the user's, to print: square brackets are no markup, and lone surrogates become question marks."""
+    return escape(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def print_prediction(prediction: "Prediction") -> None:
+    """Print an image's name and its likeliest classes."""
+    console.print(f"[bold]{plain(prediction.source or 'image')}[/bold]")
+    print_classes(prediction)
+
+
+def print_classes(prediction: "Prediction") -> None:
+    """Print classes, a line each."""
+    for label, description, probability in prediction.rows():
+        console.print(f"  {probability:6.1%}  {plain(description)}  [dim]{plain(label)}[/dim]")
 
 
 def print_preparation(report: "PreparedReport") -> None:
@@ -35,11 +54,11 @@ def print_preparation(report: "PreparedReport") -> None:
         table.add_row(split, f"{images:,}", f"{report.boxes.get(split, 0):,}")
     console.print(table)
     for note in report.notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {plain(note)}")
     if report.skipped:
         console.print(f"skipped {len(report.skipped)} bad images:")
         for line in report.skipped:
-            console.print(f"  {line}")
+            console.print(f"  {plain(line)}")
     console.print(f"prepared in {report.seconds:.1f} s; train with: resattn train --data {report.name}")
 
 
@@ -64,7 +83,7 @@ def print_offline(report: "OfflineReport", out: Path) -> None:
         told += f", {report.unreadable:,} unreadable"
     if report.before:
         told += f", {report.before:,} done before"
-    console.print(f"{told}; they lie in [bold]{out}[/bold], one JSON object a line")
+    console.print(f"{told}; they lie in [bold]{plain(str(out))}[/bold], one JSON object a line")
 
 
 def print_localization(result: "LocalizationResult") -> None:

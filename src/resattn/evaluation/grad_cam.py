@@ -1,40 +1,25 @@
 """Grad-CAM, the usual explanation of a convolutional network: what the masks' own is measured against.
 
-Source: Selvaraju et al. 2017 (arXiv 1610.02391), section 3, as Captum computes it.
+Source: Selvaraju et al. 2017 (arXiv 1610.02391), section 3.
 """
 
-from importlib.util import find_spec
-from typing import cast
-
+import torch
 from torch import Tensor
 
-from resattn.errors import ResattnError
 from resattn.evaluation.saliency import enlarge, normalize
 from resattn.models.network import ResidualAttentionNetwork
-
-
-def is_available() -> bool:
-    """Whether Captum is installed."""
-    return find_spec("captum") is not None
 
 
 def grad_cam(network: ResidualAttentionNetwork, images: Tensor, classes: Tensor) -> Tensor:
     """Where the last stage's features speak for a class of each image: N x H x W in [0, 1].
 
     images: N x 3 x H x W in [0, 1]. classes: N, whose logits are explained. The network has to be in
-    `running_with_gradients`. A map on which nothing speaks for the class is zero. Raises ResattnError where Captum is
-    not installed.
+    `running_with_gradients`. A map on which nothing speaks for the class is zero.
     """
-    try:
-        from captum.attr import LayerGradCam
-    except ModuleNotFoundError as error:
-        raise ResattnError(
-            f"Grad-CAM needs Captum, and {error.name} is not installed", "pip install 'resattn[explain]'"
-        ) from error
-    # A stage is a list of modules and never called itself: its output is that of the last of them.
-    layer = cast("list[list[object]]", network.stages)[-1][-1]
-    size = (images.shape[-2], images.shape[-1])
-    # Captum warns where the images do not want a gradient yet.
-    wanting = images.detach().requires_grad_()
-    maps = LayerGradCam(network, layer).attribute(wanting, target=classes, relu_attributions=True)
-    return normalize(enlarge(maps[:, 0].detach().float(), size))
+    # Images that want a gradient, so that features have one where all weights were frozen, too.
+    features = network.forward_features(images.detach().requires_grad_())
+    logits = network.forward_head(features)
+    # Images do not mix: the gradient of the sum holds each one's own.
+    (gradient,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), features)
+    maps = (features * gradient.mean(dim=(2, 3), keepdim=True)).sum(dim=1).relu()
+    return normalize(enlarge(maps.detach().float(), (images.shape[-2], images.shape[-1])))

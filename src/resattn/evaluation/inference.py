@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,42 @@ def model_name(network: nn.Module) -> str:
     """The registered name of the network, or its class name where it was not made by name."""
     name = getattr(network, "variant", "") or configuration(network).get("architecture")
     return str(name or type(network).__name__)
+
+
+def class_names(network: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ids of a network's classes and their readable names, one of each a logit; numbers where it carries none."""
+    known = configuration(network)
+    labels = known.get("label_names") or range(getattr(network, "num_classes", 0))
+    readable = known.get("label_descriptions") or {}
+    return tuple(map(str, labels)), tuple(str(readable.get(label, label)) for label in map(str, labels))
+
+
+def class_number(network: nn.Module, name: str) -> int:
+    """Which output of the network is a class, named by its id, its readable name or one of that name's words for it.
+
+    Upper and lower case are one. Raises ResattnError where there is no such class, or more than one.
+    """
+    labels, descriptions = class_names(network)
+    names = [(a.casefold(), b.casefold()) for a, b in zip(labels, descriptions, strict=True)]
+    wanted = name.strip().casefold()
+    for ways in (
+        [{label} for label, _ in names],
+        [{text} for _, text in names],
+        # "goldfish, Carassius auratus": words for one thing, as WordNet lists them.
+        [{word.strip() for word in text.split(",")} for _, text in names],
+    ):
+        found = [number for number, words in enumerate(ways) if wanted in words]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(labels[number] for number in found)
+            raise ResattnError(f"{name!r} is the name of several classes: {ids}", "give one of their ids")
+    words = {word.strip() for pair in names for text in pair for word in text.split(",")}
+    near = get_close_matches(wanted, words, n=3)
+    guess = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else f"it knows {', '.join(labels[:5])} ..."
+    )
+    raise ResattnError(f"{model_name(network)} knows no class {name!r}", guess)
 
 
 def require_same_classes(network: nn.Module, split: PackedSplit) -> None:

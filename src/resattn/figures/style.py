@@ -52,6 +52,7 @@ def headed_figure(width: float, height: float, title: str, subtitle: str) -> Fig
     left, down = 0.12 / width, 0.1
     for text, size, weight, color in ((title, 13, "bold", INK), (subtitle, 9.5, "normal", MUTED)):
         if text:
+            text = cut(text, 400)  # a file's name may be in it
             figure.text(left, 1 - down / height, text, fontsize=size, weight=weight, color=color, va="top")
             down += 0.26
     below = (0, 0, 1, 1 - down / height)

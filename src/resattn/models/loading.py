@@ -11,6 +11,7 @@ from resattn.models.weights import load_weights
 
 WEIGHTS_NAME = "weights.safetensors"
 RECIPE_NAME = "recipe.yaml"
+EXPORTED = ".onnx"
 
 
 def load(source: str | Path) -> ResidualAttentionNetwork:
@@ -19,7 +20,13 @@ def load(source: str | Path) -> ResidualAttentionNetwork:
     It is in evaluation mode, with class ids and readable names in `pretrained_cfg` ("label_names",
     "label_descriptions"). Raises ResattnError where there is nothing to load, naming what would make it.
     """
-    return load_weights(find_weights(source)).eval()
+    weights = find_weights(source)
+    if weights.suffix == EXPORTED:
+        raise ResattnError(
+            f"{source} was exported: `resattn predict` and `serve` take it, and nothing else does",
+            "name the run or the weights it was made from",
+        )
+    return load_weights(weights).eval()
 
 
 def find_weights(source: str | Path) -> Path:
@@ -53,9 +60,9 @@ def find_weights(source: str | Path) -> Path:
 def network_and_images(paths: Sequence[str], *, model: str | None = None) -> tuple[str, Sequence[str]]:
     """Tell the network from the images in what a user named: the network's source, and the images' paths.
 
-    The network is `model` where that is given. Else it is the first path, where that is a run folder, a .safetensors
-    file or (there being no such file) a model's name; else the best one that ships. Raises ResattnError where that
-    leaves no images, no network ships, or the first of several paths is nothing at all.
+    The network is `model` where that is given. Else it is the first path, where that is a run folder, a .safetensors or
+    .onnx file or (there being no such file) a model's name; else the best one that ships. Raises ResattnError where
+    that leaves no images, no network ships, or the first of several paths is nothing at all.
     """
     if model is not None:
         return model, paths
@@ -75,6 +82,6 @@ def _names_network(source: str) -> bool:
     path = Path(source)
     if path.is_dir():
         return (path / WEIGHTS_NAME).is_file() or (path / RECIPE_NAME).is_file()
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", EXPORTED):
         return True
     return not path.exists() and source in list_variants()

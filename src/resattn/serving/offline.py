@@ -14,7 +14,7 @@ from resattn.data.image_streams import EncodedImage, iter_images
 from resattn.data.locking import locked
 from resattn.errors import ResattnError
 from resattn.files import unfinished, whole_text_file
-from resattn.models.loading import find_weights, load
+from resattn.models.loading import find_weights
 from resattn.serving.predictor import Predictor, Unreadable
 
 LINES_AT_ONCE = 64
@@ -32,7 +32,7 @@ class OfflineReport:
 def predict_to_file(source: str, paths: Sequence[str], out: Path, *, top: int = 5) -> OfflineReport:
     """Predict all images in `paths` (see `iter_images`) into `out`, one JSON object a line, in their order.
 
-    `source` is the network: a run folder, a weights file or the name of one that ships. A line is a `Prediction`, or
+    `source` is the network, as in `Predictor.open`. A line is a `Prediction`, or
     `source` and `error` for an image that cannot be read. Until all are done the lines lie in OUT.partial, and the same
     call goes on behind the last whole one; OUT.job says what the call was.
 
@@ -42,7 +42,7 @@ def predict_to_file(source: str, paths: Sequence[str], out: Path, *, top: int = 
     _require_absent(out)
     partial, job = out.with_name(out.name + ".partial"), out.with_name(out.name + ".job")
     sha256 = file_sha256(find_weights(source))
-    predictor = Predictor(load(source))
+    predictor = Predictor.open(source)
     try:
         with _alone(out):
             _require_same_job(job, {"network": source, "weights": sha256, "paths": list(paths), "top": top})

@@ -1,12 +1,14 @@
 """Images of any kind in, readable predictions out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -24,8 +26,10 @@ from resattn.data.decoding import (
 )
 from resattn.data.image_streams import EncodedImage, encoded_bytes, iter_image_files
 from resattn.errors import ResattnError
-from resattn.evaluation.inference import configuration, log_probabilities, network_input, running
+from resattn.evaluation.inference import class_names, configuration, log_probabilities, network_input, running
 from resattn.hardware import Execution, reference_execution
+from resattn.models.loading import load
+from resattn.serving.exported_model import ExportedModel
 
 Pixels = npt.NDArray[np.uint8]
 ImageSource = str | Path | EncodedImage | Image.Image | Pixels
@@ -77,31 +81,49 @@ class Unreadable:
         return {"source": self.source, "error": self.error.what}
 
 
+def require_readable(unreadable: Sequence[Unreadable]) -> None:
+    """Name images that could not be read and raise ResattnError, where there are any."""
+    if len(unreadable) == 1:
+        raise unreadable[0].error
+    if unreadable:
+        for one in unreadable:
+            print(f"left out: {one.error.what}", file=sys.stderr)
+        raise ResattnError(f"{len(unreadable):,} images could not be read", "replace or remove them")
+
+
 class Predictor:
-    """Names what is in images, with any network of this package.
+    """Names what is in images, with any network of this package or a file of `resattn export`.
 
     The network's configuration says the class ids, their readable names and the side of the square it sees;
     `size` in pixels overrides the last. `execution` is float32 on the best device unless given; the network
-    is moved there. Raises ResattnError where neither the network nor `size` says an input size.
+    is moved there. A file runs by itself, on the CPU, at its own size. Raises ResattnError where neither the network
+    nor `size` says an input size.
     """
+
+    @classmethod
+    def open(cls, source: str | Path) -> "Predictor":
+        """Of what `resattn.load` takes, or a file of `resattn export`; raises ResattnError as these do."""
+        return cls(ExportedModel.open(source) if Path(source).suffix == ".onnx" else load(source))
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | ExportedModel,
         *,
         execution: Execution | None = None,
         size: int | None = None,
         batch_size: int = 64,
     ) -> None:
-        known = configuration(network)
-        if size is None and "input_size" not in known:
+        exported = isinstance(network, ExportedModel)
+        sides = network.input_size if exported else configuration(network).get("input_size")
+        if size is None and not sides:
             raise ResattnError("the network does not say what image size it takes", "pass size= in pixels")
         self.network = network
-        self.execution = execution or reference_execution()
-        self.size = size or int(known["input_size"][-1])
+        self.execution = execution or reference_execution("cpu" if exported else "auto")
+        self.size = size or int(sides[-1])
         self.batch_size = batch_size
-        self._labels = tuple(str(label) for label in known.get("label_names") or ())
-        self._descriptions = dict(known.get("label_descriptions") or {})
+        self._labels, self._descriptions = (
+            (network.labels, network.descriptions) if exported else class_names(network)
+        )
 
     def predict(
         self,
@@ -203,21 +225,28 @@ class Predictor:
     ) -> list[Prediction]:
         if not batch:
             return []
-        images = network_input(np.stack([pixels for _, pixels in batch]), self.execution)
-        with running(self.network, self.execution):
-            if masks == "none":
-                logits, found = self.network(images), None
-            else:
-                logits, stages = self.network.forward_with_masks(images)  # type: ignore[operator]
-                found = {key: _detail(mask, masks) for key, mask in stages.items()}
-            probabilities = log_probabilities(logits).exp()
-            shares, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
+        logits, stages = self._run(np.stack([pixels for _, pixels in batch]), masks=masks != "none")
+        found = None if masks == "none" else {key: _detail(mask, masks) for key, mask in stages.items()}
+        probabilities = log_probabilities(logits).exp()
+        shares, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
         return [
             self._prediction(
                 source, classes[row], shares[row], found and {k: m[row] for k, m in found.items()}
             )
             for row, (source, _) in enumerate(batch)
         ]
+
+    def _run(self, pixels: Pixels, *, masks: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Logits, and the masks where they are asked for."""
+        if isinstance(self.network, ExportedModel):
+            outputs = self.network.with_masks(pixels) if masks else (self.network(pixels), {})
+            return torch.from_numpy(outputs[0]), {k: torch.from_numpy(mask) for k, mask in outputs[1].items()}
+        images = network_input(pixels, self.execution)
+        with running(self.network, self.execution):
+            if masks:
+                logits, found = self.network.forward_with_masks(images)  # type: ignore[operator]
+                return logits, found
+            return self.network(images), {}
 
     def _prediction(
         self,
@@ -226,8 +255,9 @@ class Predictor:
         shares: Tensor,
         masks: dict[str, npt.NDArray[np.float32]] | None,
     ) -> Prediction:
-        labels = tuple(self._labels[k] if self._labels else str(k) for k in classes.tolist())
-        descriptions = tuple(str(self._descriptions.get(label, label)) for label in labels)
+        numbers = classes.tolist()
+        labels = tuple(self._labels[k] if self._labels else str(k) for k in numbers)
+        descriptions = tuple(self._descriptions[k] if self._labels else str(k) for k in numbers)
         return Prediction(source, labels, descriptions, tuple(shares.tolist()), masks)
 
 
