@@ -30,7 +30,7 @@ audit: install
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
 
-# Train a residual attention network on shapes drawn on the spot, then name what it sees in one of them.
+# Train a residual attention network on shapes drawn on the spot, and draw what it learnt.
 demo: install
 	$(BIN)/resattn train --recipe demo
 	@echo 'Look at the newest folder under runs/: learning_curves.png, confusion.png, predictions.png'

@@ -209,7 +209,8 @@ def predict(
     from resattn.data.image_streams import iter_image_files
     from resattn.models.loading import network_and_images
     from resattn.serving.offline import predict_to_file
-    from resattn.serving.predictor import Predictor, Unreadable, require_readable
+    from resattn.serving.prediction import Unreadable, require_readable
+    from resattn.serving.predictor import Predictor
 
     source, images = network_and_images(paths, model=model)
     if out is not None:

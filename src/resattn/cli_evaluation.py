@@ -12,6 +12,7 @@ from resattn.errors import ResattnError
 from resattn.tables import console, print_localization, print_robustness, print_scores
 
 if TYPE_CHECKING:
+    from resattn.data.packed import PackedSplit
     from resattn.hardware import Execution
     from resattn.models.network import ResidualAttentionNetwork
 
@@ -44,7 +45,8 @@ def evaluate(
     Parameters
     ----------
     data
-        Prepared data set; the one the network was trained on where left out.
+        Prepared data set, or folder:PATH with one folder of images a class; where left out, the data set that the
+        network was trained on. Of the folder it was trained on, what was kept for validation; of another, every image.
     split
         Which split: train, val or test; val where left out, and test for --submission.
     flip
@@ -69,6 +71,7 @@ def evaluate(
     json_output
         Print one JSON object.
     """
+    from resattn.evaluation.measured_images import images_to_measure
     from resattn.hardware import choose_execution
     from resattn.models.loading import load
 
@@ -87,10 +90,12 @@ def evaluate(
     }
     mode = _mode(modes, given)
     network = load(source)
+    data, part, labelled = images_to_measure(network, data, split or ("test" if submission else None))
     asked = _Asked(
         source=source,
-        data=data or str(network.pretrained_cfg.get("data")),
-        split=split or ("test" if submission else "val"),
+        data=data,
+        split=part,
+        labelled=labelled,
         batch={} if batch_size is None else {"batch_size": batch_size},
         execution=choose_execution(precision),
         limit=limit,
@@ -136,11 +141,15 @@ def _mode(modes: Mapping[str, bool], given: Mapping[str, bool]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What is to be measured on, how, and where it goes; `run` is the run folder, where the network came from one."""
+    """What is to be measured on, how, and where it goes.
+
+    `labelled` are the images where they are no data set's; `run` is the run folder, where the network came from one.
+    """
 
     source: str
     data: str
     split: str
+    labelled: "PackedSplit | None"
     batch: dict[str, Any]
     execution: "Execution"
     limit: int | None
@@ -148,6 +157,12 @@ class _Asked:
     out: Path | None
     run: Path | None
     json_output: bool
+
+    def images(self) -> "PackedSplit":
+        """What is to be measured on."""
+        from resattn.data.packed import open_split
+
+        return self.labelled or open_split(self.data, self.split)
 
     def folder(self, what: str) -> Path | None:
         """Where files go: --out, a folder in the run, or nowhere."""
@@ -177,12 +192,11 @@ class _Asked:
 def _classify(
     network: "ResidualAttentionNetwork", asked: _Asked, *, flip: Literal["none", "average"]
 ) -> None:
-    from resattn.data.packed import open_split
     from resattn.evaluation import classification
 
     result = classification.evaluate(
         network,
-        open_split(asked.data, asked.split),
+        asked.images(),
         execution=asked.execution,
         flip=flip,
         **asked.batch,
@@ -194,17 +208,22 @@ def _classify(
 
 
 def _localize(network: "ResidualAttentionNetwork", asked: _Asked) -> None:
+    from resattn.data.held_out import HELD_OUT, KEPT
     from resattn.data.packed import open_split
     from resattn.evaluation.localization import evaluate_localization, write_localization
 
-    if asked.split == TUNED_ON:
+    if asked.labelled:
+        raise ResattnError(
+            f"--localization needs boxes, and {asked.data} has none", "leave out --data, or name a data set"
+        )
+    if asked.split in (TUNED_ON, KEPT, HELD_OUT):
         raise ResattnError(
             f"thresholds are tuned on the boxes of {TUNED_ON}, so they cannot be scored there",
             "choose another --split",
         )
     result = evaluate_localization(
         network,
-        open_split(asked.data, asked.split),
+        asked.images(),
         tuning_split=open_split(asked.data, TUNED_ON),
         execution=asked.execution,
         limit=asked.limit,
@@ -218,10 +237,9 @@ def _localize(network: "ResidualAttentionNetwork", asked: _Asked) -> None:
 
 
 def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path | None) -> None:
-    from resattn.data.packed import open_split
     from resattn.evaluation import robustness
 
-    prepared = open_split(asked.data, asked.split)
+    prepared = asked.images()
     options: dict[str, Any] = {**asked.batch, "execution": asked.execution, "limit": asked.limit}
     if archive:
         result = robustness.evaluate_corruption_archive(network, archive, clean=prepared, **options)
@@ -278,9 +296,8 @@ def release(
 def _submit(
     network: "ResidualAttentionNetwork", asked: _Asked, path: Path, *, flip: Literal["none", "average"]
 ) -> None:
-    from resattn.data.packed import open_split
     from resattn.evaluation.submission import write_submission
 
-    split = open_split(asked.data, asked.split)
+    split = asked.images()
     lines = write_submission(network, split, path, execution=asked.execution, flip=flip, **asked.batch)
     console.print(f"{lines:,} predictions for {asked.data} {asked.split} are in {path}")

@@ -49,7 +49,7 @@ def explain(
     from resattn.models.loading import load, network_and_images
     from resattn.progress import track
     from resattn.serving.explained_files import SHEET, Explained, explain_files, output_paths, write_sheet
-    from resattn.serving.predictor import Unreadable, require_readable
+    from resattn.serving.prediction import Unreadable, require_readable
 
     if top < 1:
         raise ResattnError(f"top is {top}", "ask for 1 class or more")

@@ -97,9 +97,7 @@ def _device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ResattnError(f"{name!r} is no device", "use cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ResattnError(
-            f"device {name} was asked for, and this machine has no usable GPU", "use --device cpu"
-        )
+        raise ResattnError(f"device {name} was asked for, and this machine has no usable GPU", "use cpu")
     return device
 
 

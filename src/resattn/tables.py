@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resattn.experiments.study_report import StudyReport
     from resattn.models.catalog import VariantDescription
     from resattn.serving.offline import OfflineReport
-    from resattn.serving.predictor import Prediction
+    from resattn.serving.prediction import Prediction
 
 console = Console(highlight=False)
 BEST_TRIALS = 5

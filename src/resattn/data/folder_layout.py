@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,15 +39,21 @@ def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> F
     The tree has splits where `path` has a folder train/ with class folders in it and every other folder is
     named val, valid, validation or test; otherwise each folder in `path` is a class. Without a validation
     folder, `val_share` of each class becomes the validation split. Class folders are walked to any depth.
-    Raises ResattnError.
+    Raises ResattnError, also where splits and other folders lie side by side.
     """
-    if not path.is_dir():
-        what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise ResattnError(f"{path} {what}", "give a folder that holds one folder of images for each class")
+    _require_folder(path)
     folders = _subfolders(path)
     trees = {folder.name.lower(): folder for folder in folders}
-    if "train" not in trees or not set(trees) <= set(_SPLIT_FOLDERS) or not _subfolders(trees["train"]):
+    splits = {name for name, folder in trees.items() if name in _SPLIT_FOLDERS and _subfolders(folder)}
+    if not splits:
         return _share_out(_labelled(path, faults), val_share, seed)
+    strange = sorted(folder.name for name, folder in trees.items() if name not in _SPLIT_FOLDERS)
+    if "train" not in splits or strange:
+        beside = f"beside {', '.join(strange[:3])}" if strange else "and no train"
+        raise ResattnError(
+            f"{path} has {', '.join(sorted(splits))} with folders of their own {beside}: splits or classes?",
+            f"make the splits {path}/train/CLASS and {path}/val/CLASS, or keep class folders only",
+        )
     validation = [name for name in VAL_FOLDERS if name in trees]
     if len(validation) > 1 or len(trees) < len(folders):
         names = ", ".join(folder.name for folder in folders)
@@ -59,6 +66,34 @@ def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> F
     if "test" in trees:
         layout.splits["test"] = _test(trees["test"], layout, faults)
     return layout
+
+
+def read_known_classes(path: Path, names: Mapping[str, int], faults: Faults) -> list[PlannedFile]:
+    """The files of a class-per-folder tree whose folders are called by some of `names`, which says their labels.
+
+    Raises ResattnError for a folder named after none, and where there are no images.
+    """
+    _require_folder(path)
+    planned = []
+    for folder in _subfolders(path):
+        if folder.name not in names:
+            near = get_close_matches(folder.name, names, n=1)
+            guess = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"name it like one: {', '.join(sorted(names)[:5])} ..."
+            )
+            raise ResattnError(f"{folder} is named after no class of the network", guess)
+        planned += [PlannedFile(file, names[folder.name], name) for file, name in _walk(folder, path, faults)]
+    if not planned:
+        raise ResattnError(f"{path} holds no images in class folders", f"put them into {path / 'CLASS'}")
+    return planned
+
+
+def _require_folder(path: Path) -> None:
+    if not path.is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise ResattnError(f"{path} {what}", "give a folder that holds one folder of images for each class")
 
 
 def _labelled(root: Path, faults: Faults) -> FolderLayout:

@@ -25,7 +25,9 @@ SMALLEST, LARGEST = 8, 1024
 VAL_SHARE = 0.1
 
 
-class _Decoded(NamedTuple):
+class Decoded(NamedTuple):
+    """A file's SHA-256, and its pixels or why it has none."""
+
     file: PlannedFile
     digest: bytes
     pixels: NDArray[np.uint8] | BadImageError
@@ -94,15 +96,20 @@ def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[st
             f"every class in {path} has one image, and none is left to validate on",
             "add images, two a class or more",
         )
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-._")[:48] or "images"
+    stem = folder_stem(path)
     for number in itertools.count(1):
         name = f"{stem}-{size}" if number == 1 else f"{stem}-{size}-{number}"
-        there = _description(name, home.data_root() if root is None else root)
+        there = description_of(name, home.data_root() if root is None else root)
         if not there or there.get("command") == _command(path, name=name, size=size, skip_bad=True):
             break
     if there and there.get("source_sha256") == _source_sha256(layout):
         return name, None
     return name, prepare_image_folder(path, name=name, size=size, root=root, skip_bad=True)
+
+
+def folder_stem(path: Path) -> str:
+    """The folder's name as far as a data set may be called so."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-._")[:48] or "images"
 
 
 def _command(
@@ -114,7 +121,7 @@ def _command(
     return words + share + (" --skip-bad" if skip_bad else "")
 
 
-def _description(name: str, root: Path) -> dict[str, Any] | None:
+def description_of(name: str, root: Path) -> dict[str, Any] | None:
     """What is known of a prepared data set; None where there is none, and nothing where that cannot be read."""
     try:
         return dict(json.loads((root / name / DESCRIPTION).read_text(encoding="utf-8")))
@@ -129,7 +136,7 @@ def _source_sha256(layout: FolderLayout) -> str:
     source = hashlib.sha256()
     for split, files in layout.splits.items():
         for file, digest in zip(files, in_order(_digest, files), strict=True):
-            source.update(_identity(split, file) + digest)
+            source.update(identity(split, file) + digest)
     return source.hexdigest()
 
 
@@ -140,7 +147,8 @@ def _digest(file: PlannedFile) -> bytes:
         return b""
 
 
-def _identity(split: str, file: PlannedFile) -> bytes:
+def identity(split: str, file: PlannedFile) -> bytes:
+    """What stands for a file, beside its content, in the hash of a data set's source."""
     return f"{split}/{file.file_name}\n".encode("utf-8", "surrogatepass")
 
 
@@ -169,13 +177,13 @@ def _pack(
 ) -> None:
     """Decode and write one split; `source` takes in the name and the content of every file, in order."""
     written = 0
-    decode = partial(_decode, size=size)
+    decode = partial(decode_file, size=size)
     with (
         writer.split(split, size=(size, size), expected_images=len(files)) as packed,
         progress.bar(total=len(files), description=f"preparing {split}") as advance,
     ):
         for file, digest, pixels in in_order(decode, files, workers=workers):
-            source.update(_identity(split, file) + digest)
+            source.update(identity(split, file) + digest)
             if isinstance(pixels, BadImageError):
                 faults.found(str(file.path), str(pixels))
             else:
@@ -188,12 +196,13 @@ def _pack(
         )
 
 
-def _decode(file: PlannedFile, *, size: int) -> _Decoded:
+def decode_file(file: PlannedFile, *, size: int) -> Decoded:
+    """The pixels of a file, `size` x `size` x 3, or why it has none."""
     digest = b""
     try:
         data = read_file(file.path)
         digest = hashlib.sha256(data).digest()
         pixels = to_array(fit_square(decode_rgb(data, reduce_to=size), size))
     except BadImageError as error:
-        return _Decoded(file, digest, error)
-    return _Decoded(file, digest, pixels)
+        return Decoded(file, digest, error)
+    return Decoded(file, digest, pixels)

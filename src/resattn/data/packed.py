@@ -244,14 +244,20 @@ def _not_prepared(data: str, root: Path) -> ResattnError:
         command = f"resattn prepare tiny-imagenet --size {resized[1]} --download (or --archive FILE)"
     if command:
         return ResattnError(f"{data} is not prepared (looked in {root})", command)
+    path = data.removeprefix("folder:")
+    if Path(path).expanduser().is_dir():
+        return ResattnError(
+            f"{path} is a folder, and the name of a prepared data set is wanted here",
+            f"`resattn train` takes --data folder:{shlex.quote(path)}; elsewhere: {_folder_command('NAME', path)}",
+        )
     known = {*PREPARE_COMMANDS, *prepared_data_sets(root=root)}
     near = get_close_matches(data, known, n=1, cutoff=0.6)
     guess = f"; did you mean {near[0]!r}?" if near else ""
     return ResattnError(
         f"there is no data set {data!r} in {root}{guess}",
-        f"use one of: {', '.join(sorted(known))}; or make your own: {_folder_command(data)}",
+        f"use one of: {', '.join(sorted(known))}; or make your own: {_folder_command('NAME')}",
     )
 
 
-def _folder_command(name: str) -> str:
-    return f"resattn prepare folder PATH --name {shlex.quote(name)}"
+def _folder_command(name: str, path: str = "PATH") -> str:
+    return f"resattn prepare folder {shlex.quote(path)} --name {name}"

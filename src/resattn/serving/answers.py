@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from resattn.serving.batching import Answer
-from resattn.serving.predictor import Prediction
+from resattn.serving.prediction import Prediction
 from resattn.serving.runtime import Floats, Runtime
 
 

@@ -15,7 +15,8 @@ from resattn.evaluation.explanation import explain as explain_pixels
 from resattn.evaluation.inference import class_names, model_name
 from resattn.files import whole_file
 from resattn.models.network import ResidualAttentionNetwork
-from resattn.serving.predictor import Prediction, Predictor, Unreadable
+from resattn.serving.prediction import Prediction, Unreadable
+from resattn.serving.predictor import Predictor
 
 # Pixels of the picture below the maps, which are enlarged to it: what a network sees may be as small as 64.
 PICTURE = 320

@@ -90,9 +90,10 @@ def require_accuracy(comparison: Comparison, *, allowed_loss: float) -> None:
     # Rounded, because the difference of two fractions may else lie just above what is allowed, and mean just that.
     lost = round(100 * (network - file), 6)
     if not (lost <= allowed_loss and np.isfinite(comparison.largest_difference)):
+        answers = round((network - file) * comparison.images)
         raise ResattnError(
-            f"int8 loses {lost:.2f} points of top-1 ({network:.2%} to {file:.2%} on {comparison.images:,} images of"
-            f" {comparison.compared_on}), and {allowed_loss:g} are allowed; no file was written",
+            f"int8 loses {lost:.2f} points of top-1 ({network:.2%} to {file:.2%}, {answers} of"
+            f" {comparison.images:,} images of {comparison.compared_on}), and {allowed_loss:g} are allowed; no file was written",
             f"export as onnx, or allow it with --allow-loss {np.ceil(lost * 10) / 10:g}",
         )
 

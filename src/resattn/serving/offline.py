@@ -15,7 +15,8 @@ from resattn.data.locking import locked
 from resattn.errors import ResattnError
 from resattn.files import unfinished, whole_text_file
 from resattn.models.loading import find_weights
-from resattn.serving.predictor import Predictor, Unreadable
+from resattn.serving.prediction import Unreadable
+from resattn.serving.predictor import Predictor
 
 LINES_AT_ONCE = 64
 

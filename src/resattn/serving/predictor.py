@@ -1,8 +1,6 @@
 """Images of any kind in, readable predictions out."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,65 +28,11 @@ from resattn.evaluation.inference import class_names, configuration, log_probabi
 from resattn.hardware import Execution, reference_execution
 from resattn.models.loading import load
 from resattn.serving.exported_model import ExportedModel
+from resattn.serving.prediction import Prediction, Unreadable
 
 Pixels = npt.NDArray[np.uint8]
 ImageSource = str | Path | EncodedImage | Image.Image | Pixels
 MaskDetail = Literal["none", "mean", "all"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image, best first.
-
-    source: the image's file, None where it came from memory. labels: class ids. descriptions: their readable
-    names. probabilities: fractions of 1, over all classes. masks: by "stage{i}.{j}", float32, h x w for
-    "mean" and channels x h x w for "all", over the square the network saw; None where they were not asked
-    for.
-    """
-
-    source: str | None
-    labels: tuple[str, ...]
-    descriptions: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    masks: dict[str, npt.NDArray[np.float32]] | None = field(default=None, compare=False)
-
-    def rows(self) -> Iterator[tuple[str, str, float]]:
-        """(label, description, probability) of each class, best first."""
-        return zip(self.labels, self.descriptions, self.probabilities, strict=True)
-
-    def to_json(self) -> dict[str, Any]:
-        """The prediction as one JSON object; masks, where there are any, as nested lists."""
-        fields: dict[str, Any] = {
-            "source": self.source,
-            "labels": list(self.labels),
-            "descriptions": list(self.descriptions),
-            "probabilities": list(self.probabilities),
-        }
-        if self.masks is not None:
-            fields["masks"] = {key: mask.tolist() for key, mask in self.masks.items()}
-        return fields
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """An image that could not be predicted: its file, None where it came from memory, and why."""
-
-    source: str | None
-    error: ResattnError
-
-    def to_json(self) -> dict[str, Any]:
-        """The failure as one JSON object."""
-        return {"source": self.source, "error": self.error.what}
-
-
-def require_readable(unreadable: Sequence[Unreadable]) -> None:
-    """Name images that could not be read and raise ResattnError, where there are any."""
-    if len(unreadable) == 1:
-        raise unreadable[0].error
-    if unreadable:
-        for one in unreadable:
-            print(f"left out: {one.error.what}", file=sys.stderr)
-        raise ResattnError(f"{len(unreadable):,} images could not be read", "replace or remove them")
 
 
 class Predictor:

@@ -1,28 +1,26 @@
 """A folder of one's own images as the data of a recipe: packed when a run begins, at the size its network takes."""
 
 import sys
-from pathlib import Path
 
 import torch
 
 from resattn.data.image_folder import prepare_once
+from resattn.data.labelled_folder import folder_of
 from resattn.models import create_model
 from resattn.models.weights import read_metadata
 from resattn.training.fine_tuning import starting_weights
 from resattn.training.recipe import Recipe
 
-FOLDER = "folder:"
-
 
 def with_packed_folder(recipe: Recipe) -> Recipe:
-    """The recipe with the name of a prepared data set in place of `folder:PATH`; any other recipe as it is.
+    """The recipe with the name of a prepared data set in place of a folder (`folder_of`); any other recipe as it is.
 
     The folder is packed unless it is packed already and unchanged. Raises ResattnError where it cannot be, and where
     the weights to start from are not there.
     """
-    if not recipe.data.startswith(FOLDER):
+    path = folder_of(recipe.data)
+    if path is None:
         return recipe
-    path = Path(recipe.data.removeprefix(FOLDER))
     size = _input_side(recipe)
     name, report = prepare_once(path, size=size)
     if report is None:

@@ -66,7 +66,8 @@ class Recipe:
     seed: int = 0
     """Fixes initial weights, order and augmentation."""
     time: str | None = None
-    """Training time, such as 20m or 1h30m: measured on this machine and turned into steps once."""
+    """Training time, such as 20m or 1h30m: measured on this machine and turned into steps once. 10m without it, epochs
+    and steps."""
     epochs: float | None = None
     """Passes over the training images; may be a fraction."""
     steps: int | None = None
