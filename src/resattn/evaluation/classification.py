@@ -129,8 +129,10 @@ class ScoreMeter:
     def update(self, log_probs: Tensor, labels: Tensor) -> None:
         """Add a batch: N x classes log-probabilities and N labels."""
         probabilities = log_probs.exp()
-        for metric in (self._hits, self._ece, self._confusion):
+        for metric in (self._hits, self._confusion):
             metric.update(probabilities, labels)
+        # Below 1, because torchmetrics has a bin of its own for 1, where the last one ends with it.
+        self._ece.update(probabilities.clamp(max=1 - 2**-24), labels)
         # Summed in double precision: a running float32 mean would depend on how images fall into batches.
         self._loss_sum -= float(log_probs.gather(1, labels[:, None]).double().sum())
 

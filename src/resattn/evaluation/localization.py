@@ -34,6 +34,7 @@ from resattn.evaluation.localization_scores import BoxAccuracy, EnergyInBox, Poi
 from resattn.evaluation.saliency import (
     READINGS,
     combined_saliency,
+    contribution,
     look,
     normalize,
     running_with_gradients,
@@ -41,6 +42,7 @@ from resattn.evaluation.saliency import (
 )
 from resattn.files import whole_text_file
 from resattn.hardware import Execution, reference_execution
+from resattn.models.attention_module import AttentionModule
 from resattn.models.network import ResidualAttentionNetwork
 
 THRESHOLDS = tuple(float(step) for step in np.arange(1, 40) / 40)
@@ -181,7 +183,11 @@ def saliency_maps(network: ResidualAttentionNetwork, images: Tensor) -> Iterator
     yield UNIFORM, torch.ones(len(images), *size, device=images.device)
     yield CENTRE, centred_blob(*size, device=images.device).expand(len(images), -1, -1)
     yield GRAD_CAM, grad_cam(network, images, seen.predicted)
+    modules = (module for module in network.modules() if isinstance(module, AttentionModule))
+    naive = any(module.learning == "naive" for module in modules)
     for name, reading in READINGS.items():
+        if naive and reading is contribution:  # it is of (1 + M) T
+            continue
         for stage, saliency in stage_saliency(seen, reading, size).items():
             yield f"{stage}: {name}", saliency
     if seen.masks:

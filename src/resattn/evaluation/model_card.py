@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, cast
 
+import yaml
 from torch import nn
 
 from resattn.evaluation.classification import ClassificationResult, ClassScore, Scores
@@ -150,10 +151,9 @@ def _use(card: CardFacts) -> str:
         timm = f'timm.create_model("{model}", pretrained=True, num_classes=10)'
     else:
         command, load = f"resattn predict {file} photo.jpg", f'resattn.load("{file}")'
+        options = "".join(f", {name}={value!r}" for name, value in card.facts["options"].items())
         overlay = f'{{"file": "{file}", "num_classes": {card.facts["classes"]}}}'
-        timm = (
-            f'timm.create_model("{model}", pretrained=True, num_classes=10, pretrained_cfg_overlay={overlay})'
-        )
+        timm = f'timm.create_model("{model}", pretrained=True, num_classes=10{options}, pretrained_cfg_overlay={overlay})'
     return f"""## How to use it
 
 ```sh
@@ -187,5 +187,10 @@ people or for anything where a wrong answer does harm."""
 
 
 def _licence(card: CardFacts) -> str:
-    terms = _DATA_TERMS.get(card.facts["data"], _OTHER_TERMS)
-    return f"## Licence\n\nThe code is under Apache-2.0. {terms}"
+    data = card.facts["data"]
+    # tiny-imagenet-32 and the like are the same images.
+    terms = [_DATA_TERMS.get("tiny-imagenet" if data.startswith("tiny-imagenet-") else data, _OTHER_TERMS)]
+    if start := yaml.safe_load(card.facts["recipe"]).get("start_from"):
+        terms.append(f"Training began with other weights ({start}), whose terms hold as well.")
+        terms += [_IMAGENET_TERMS] if start == "pretrained" and _IMAGENET_TERMS not in terms else []
+    return f"## Licence\n\nThe code is under Apache-2.0. {' '.join(terms)}"

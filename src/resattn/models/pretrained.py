@@ -6,7 +6,7 @@ NAME.json (the figures, measured on that very file, and its SHA-256) and NAME.md
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,25 @@ def names_own_weights(options: Mapping[str, Any]) -> bool:
     """Whether the arguments of `timm.create_model` say themselves where the weights are."""
     given = (options.get("pretrained_cfg"), options.get("pretrained_cfg_overlay"))
     return any(isinstance(cfg, Mapping) and any(cfg.get(source) for source in _SOURCES) for cfg in given)
+
+
+def require_all_loaded(model: str, keys: Iterable[str]) -> None:
+    """Raise ResattnError unless the shipped file has all layers of the network with these keys but the classifier."""
+    try:
+        with safe_open(find_pretrained(model).file, framework="pt") as file:
+            there = set(file.keys())
+    except SafetensorError as error:
+        raise ResattnError(f"the weights of {model} cannot be read: {error}", _INSTALL_AGAIN) from error
+    if other := sorted(key for key in there ^ set(keys) if not key.startswith("head.fc.")):
+        raise shipped_do_not_fit(model, f"{other[0]} is in one and not in the other")
+
+
+def shipped_do_not_fit(model: str, why: str) -> ResattnError:
+    """What is raised where options ask for other layers than those whose weights ship."""
+    return ResattnError(
+        f"the shipped weights of {model} do not fit these options: {why}",
+        "leave out options that change the layers, or pretrained",
+    )
 
 
 def with_shipped_weights(model: str, options: Mapping[str, Any]) -> dict[str, Any]:

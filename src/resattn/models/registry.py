@@ -23,8 +23,14 @@ from timm.models import build_model_with_cfg, register_model
 
 from resattn.errors import ResattnError
 from resattn.models.network import IMAGENET_MEAN, IMAGENET_STD, ResidualAttentionNetwork
-from resattn.models.pretrained import names_own_weights, timm_source, with_shipped_weights
-from resattn.models.weights_metadata import RESERVED_OPTIONS
+from resattn.models.pretrained import (
+    names_own_weights,
+    require_all_loaded,
+    shipped_do_not_fit,
+    timm_source,
+    with_shipped_weights,
+)
+from resattn.models.weights_metadata import LARGEST_OPTION, RESERVED_OPTIONS, beyond_largest
 
 EntryPoint = Callable[..., ResidualAttentionNetwork]
 
@@ -113,8 +119,10 @@ def build_network(
     except RuntimeError as error:
         if not shipped:
             raise
-        what = f"the shipped weights of {variant} do not fit these options: {error}"
-        raise ResattnError(what, "leave out options that change the layers, or pretrained") from error
+        raise shipped_do_not_fit(variant, str(error)) from error
+    if shipped:
+        # timm loads what it finds, and leaves the rest random, where the head is another one.
+        require_all_loaded(variant, network.state_dict().keys())
     if shipped and network.num_classes != network.pretrained_cfg["num_classes"]:
         for field in ("label_names", "label_descriptions"):  # those of the head that was swapped
             network.pretrained_cfg.pop(field, None)
@@ -155,6 +163,11 @@ def build_described(name: str, *, num_classes: int, options: Mapping[str, Any]) 
         raise ResattnError(
             f"the options of {name} may not contain {', '.join(forbidden)}",
             "leave it out: the data say how many classes there are, and start_from which weights to begin with",
+        )
+    if beyond_largest(options):
+        raise ResattnError(
+            f"the options {dict(options)} of {name} hold a number beyond {LARGEST_OPTION}",
+            "give a smaller one: weights files with such are refused",
         )
     try:
         return create_model(name, num_classes=num_classes, **options)

@@ -14,6 +14,7 @@ from resattn.models.residual_units import UnitFactory, convolution
 
 MaskStructure = Literal["encoder_decoder", "local"]
 MaskActivation = Literal["mixed", "channel", "spatial"]
+MaskSkip = Literal["unit", "none"]
 Upsampling = Literal["bilinear", "nearest"]
 
 
@@ -57,7 +58,7 @@ class Hourglass(nn.Module):
         unit: UnitFactory,
         depth: int,
         units: int = 1,
-        skip: Literal["unit", "none"] = "unit",
+        skip: MaskSkip = "unit",
         upsampling: Upsampling = "bilinear",
         structure: MaskStructure = "encoder_decoder",
     ) -> None:
@@ -139,10 +140,11 @@ class SoftMask(nn.Module):
 
 def activate(logits: Tensor, activation: MaskActivation) -> Tensor:
     """The mask of N x C x H x W logits; see `SoftMask` for the three activations and their ranges."""
+    # Autocast takes norms and roots in float32; left so, every feature behind the mask would be float32 as well.
     if activation == "channel":
-        return functional.normalize(logits, dim=1)
+        return functional.normalize(logits, dim=1).to(logits.dtype)
     if activation == "spatial":
         variance, mean = torch.var_mean(logits, dim=(2, 3), correction=0, keepdim=True)
         # As batch normalisation does, so that a map of one value, or of one pixel, has a mask: 0.5.
-        logits = (logits - mean) * torch.rsqrt(variance + 1e-5)
+        logits = (logits - mean) * torch.rsqrt(variance + 1e-5).to(logits.dtype)
     return torch.sigmoid(logits)

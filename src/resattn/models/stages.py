@@ -10,7 +10,14 @@ from torch import nn
 
 from resattn.models.attention_module import AttentionModule
 from resattn.models.residual_units import UnitFactory
-from resattn.models.soft_mask import Hourglass, MaskActivation, MaskStructure, SoftMask, Upsampling
+from resattn.models.soft_mask import (
+    Hourglass,
+    MaskActivation,
+    MaskSkip,
+    MaskStructure,
+    SoftMask,
+    Upsampling,
+)
 
 Learning = Literal["residual", "naive", "none"]
 
@@ -31,12 +38,19 @@ class ModuleDesign:
     learning: Learning = "residual"
     mask_activation: MaskActivation = "mixed"
     mask_structure: MaskStructure = "encoder_decoder"
-    mask_skip: Literal["unit", "none"] = "unit"
+    mask_skip: MaskSkip = "unit"
     upsampling: Upsampling = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.learning not in get_args(Learning):
-            raise ValueError(f"learning must be one of {get_args(Learning)}, not {self.learning!r}")
+        for field, kind in (
+            ("learning", Learning),
+            ("mask_activation", MaskActivation),
+            ("mask_structure", MaskStructure),
+            ("mask_skip", MaskSkip),
+            ("upsampling", Upsampling),
+        ):
+            if getattr(self, field) not in get_args(kind):
+                raise ValueError(f"{field} must be one of {get_args(kind)}, not {getattr(self, field)!r}")
         if min(self.pre_units, self.trunk_units, self.mask_units) < 1:
             raise ValueError("pre_units, trunk_units and mask_units must be at least 1")
 

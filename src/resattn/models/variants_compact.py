@@ -9,7 +9,7 @@ frame without masks, and with squeeze-and-excitation units for trunks where ther
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from timm.models import generate_default_cfgs
 from torch import nn
@@ -31,6 +31,7 @@ MINI = (64, 128, 256)
 SMALL = (128, 256, 512)
 
 Attention = Literal["compact", "squeeze_excitation", "none"]
+Learning = Literal["residual", "naive", "none"]
 Unit = Literal["basic", "bottleneck", "resnext", "inception_resnet"]
 # By stage, and how many times the basic unit's channels a unit takes to cost as much as it (He et al. 2016, table 1).
 UNITS: Mapping[Unit, tuple[tuple[UnitFactory, ...], int]] = {
@@ -48,7 +49,7 @@ def compact_network(
     num_classes: int = 200,
     in_chans: int = 3,
     drop_rate: float = 0.0,
-    learning: Literal["residual", "naive", "none"] = "residual",
+    learning: Learning = "residual",
     masked_stages: Sequence[int] = (1, 2),
     unit: Unit = "basic",
     width_scale: float = 1.0,
@@ -69,6 +70,8 @@ def compact_network(
     `learning` "none" leaves all attention out. Another `unit` has four times the channels, which costs about as many
     multiply-accumulates. Raises ValueError for what is not there or does not go together, and widths of no channels.
     """
+    if learning not in get_args(Learning):
+        raise ValueError(f"learning must be one of {get_args(Learning)}, not {learning!r}")
     if unit not in UNITS:
         raise ValueError(f"unit must be one of {tuple(UNITS)}, not {unit!r}")
     units, factor = UNITS[unit]

@@ -110,11 +110,17 @@ def _wrong_type(document: Mapping[str, Any]) -> str:
         return f"input_size should be three positive numbers (channels, height, width), not {size!r:.60}"
     if not _all_are(str, document["label_names"]):
         return f"label_names should be a list of strings, not {document['label_names']!r:.60}"
-    if any(abs(number) > LARGEST_OPTION for number in _numbers(document["options"])):
+    if beyond_largest(document["options"]):
         return f"the model's options hold a number beyond {LARGEST_OPTION}, which no network is built with"
     if forbidden := sorted(document["options"].keys() & RESERVED_OPTIONS):
         return f"the model's options may not contain {', '.join(forbidden)}"
     return ""
+
+
+def beyond_largest(options: Mapping[str, Any]) -> bool:
+    """Whether options of a network hold a number that no network is built with, which a file could be made to fill
+    the memory with."""
+    return any(abs(number) > LARGEST_OPTION for number in _numbers(options))
 
 
 def _numbers(value: object) -> Iterator[float]:

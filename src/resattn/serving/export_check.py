@@ -92,8 +92,8 @@ def require_accuracy(comparison: Comparison, *, allowed_loss: float) -> None:
     if not (lost <= allowed_loss and np.isfinite(comparison.largest_difference)):
         answers = round((network - file) * comparison.images)
         raise ResattnError(
-            f"int8 loses {lost:.2f} points of top-1 ({network:.2%} to {file:.2%}, {answers} of"
-            f" {comparison.images:,} images of {comparison.compared_on}), and {allowed_loss:g} are allowed; no file was written",
+            f"int8 loses {lost:.2f} points of top-1 ({network:.2%} to {file:.2%}, {answers} of {comparison.images:,}"
+            f" images of {comparison.compared_on}), and {allowed_loss:g} are allowed; no file was written",
             f"export as onnx, or allow it with --allow-loss {np.ceil(lost * 10) / 10:g}",
         )
 
