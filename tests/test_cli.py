@@ -186,6 +186,61 @@ def test_predict_takes_the_shipped_network_or_one_of_ours(
     assert json.loads(own)["labels"] == json.loads(shipped)["labels"]
 
 
+def test_predict_goes_past_images_that_cannot_be_read(
+    trained_dots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in bad:
+        file.write_bytes(b"no image")
+    photo = trained_dots.photo
+    with pytest.raises(ResattnError, match=r"a\.png is not an image"):
+        app(["predict", str(bad[0]), str(photo)])
+    assert str(photo) in capsys.readouterr().out.replace("\n", "")
+    with pytest.raises(ResattnError, match="2 images could not be read"):
+        app(["predict", *map(str, (*bad, photo)), "--json"])
+    told = capsys.readouterr()
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    assert [line["source"] for line in lines] == [*map(str, bad), str(photo)]
+    assert ["error" in line for line in lines] == [True, True, False]
+    assert told.err.count("left out: ") == 2
+
+
+def test_an_exported_file_predicts_as_its_network(
+    trained_dots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, file = trained_dots.photo, tmp_path / "dots.onnx"
+    app(["export", str(trained_dots.run), "--out", str(file)])
+    capsys.readouterr()
+    expected = json.loads(printed_by(capsys, "predict", trained_dots.run, photo, "--json"))
+    found = json.loads(printed_by(capsys, "predict", file, photo, "--json"))
+    assert found.pop("probabilities") == pytest.approx(expected.pop("probabilities"), abs=1e-4)
+    assert found == expected
+    app(["predict", str(photo), "--model", str(file), "--out", str(tmp_path / "out.jsonl")])
+    assert json.loads((tmp_path / "out.jsonl").read_text())["labels"] == expected["labels"]
+    with pytest.raises(ResattnError, match=r"dots\.onnx was exported: `resattn predict` and `serve` take it"):
+        app(["evaluate", str(file)])
+
+
+def test_the_example_without_this_package_runs(
+    trained_dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = (Path(__file__).parents[1] / "README.md").read_text().split("```python\n")
+    (example,) = (block.split("```")[0] for block in blocks if "onnxruntime.InferenceSession" in block)
+    monkeypatch.chdir(tmp_path)
+    app(["export", str(trained_dots.run), "--out", "resattn_small.onnx"])
+    with Image.open(trained_dots.photo) as image:  # of the size the network takes: nothing is resized
+        image.save("photo.jpg", format="PNG")
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+    assert "resattn" not in example.replace("resattn_small.onnx", "").replace('["resattn"]', "")
+    capsys.readouterr()
+    assert (
+        done.stdout.strip()
+        == json.loads(printed_by(capsys, "predict", trained_dots.run, "photo.jpg", "--json"))["descriptions"][
+            0
+        ]
+    )
+
+
 def test_predict_into_a_file_says_how_many(
     trained_dots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,7 @@ def test_localization_is_measured_where_there_are_boxes(
         (["--localization", "--corruptions"], "--localization and --corruptions are different measurements"),
         (["--localization", "--flip"], "--flip has no meaning with --localization"),
         (["--localization", "--split", "train"], "thresholds are tuned on the boxes of train"),
+        (["--localization", "--split", "held-out"], "thresholds are tuned on the boxes of train"),
         (["--submission", "x.txt", "--json"], "--json has no meaning with --submission"),
         (["--submission", "x.txt", "--limit", "3"], "--limit has no meaning with --submission"),
     ],
@@ -101,3 +102,26 @@ def test_what_is_published_says_by_which_command(
     assert f"`resattn evaluate {trained_dots.run} --corruptions --limit=4`" in page
     assert "`resattn evaluate resattn_mini --corruptions --limit=4`" in page
     assert "## What does resattn_mini bear, on dots?" in page
+
+
+def test_a_folder_of_images_is_measured_whole_and_the_one_trained_on_where_it_was_held_back(
+    trained_dots, draw_dots, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    holdout = draw_dots(tmp_path / "holdout", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=5, side=30)
+    result = told(capsys, trained_dots.run, "--data", f"{holdout}/")
+    assert (result["data"], result["split"], result["images"], result["classes"]) == ("holdout", "all", 10, 2)
+    assert (trained_dots.run / "evaluation-holdout-all" / "per_class.csv").is_file()
+    own = told(capsys, trained_dots.run, "--data", f"folder:{trained_dots.photo.parents[1]}")
+    expected = told(capsys, trained_dots.run)
+    assert {**own, "seconds": 0} == {**expected, "seconds": 0}
+    for options, problem in (
+        (["--split", "val"], "is no prepared data set and has no splits"),
+        (["--localization"], "--localization needs boxes, and holdout has none"),
+    ):
+        with pytest.raises(ResattnError, match=problem):
+            told(capsys, trained_dots.run, "--data", f"folder:{holdout}", *options)
+    with pytest.raises(
+        ResattnError, match="is a folder, and the name of a prepared data set is wanted"
+    ) as refused:
+        open_split(str(holdout))
+    assert f"folder:{holdout}" in refused.value.mend

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import Parameter
 
@@ -64,7 +64,8 @@ def tune(
         ) from error
     report = tuning.tune(plan)
     print_study(report)
-    _leave_if(report.stopped)
+    if report.stopped:
+        _leave(report.stopped)
 
 
 def compare(
@@ -94,23 +95,27 @@ def compare(
     set_fields
         FIELD=VALUE, once or more: changes the recipe that all arms begin from, such as data=shapes or batch_size=64.
     publish
-        Also put table and figures into this folder of documents, and write its results.md anew.
+        Also put table and figures into this folder of documents, and write its results.md anew; not when stopped.
     """
     from resattn.experiments import comparing, publishing
     from resattn.experiments.comparison import find_comparison, read_comparison
+    from resattn.training.stopping import TrainingStopped
 
     plan = read_comparison(
         find_comparison(comparison), time=time_per_run, seeds=seeds, fields=set_fields, arms=arms
     )
-    report = comparing.compare(plan)
+    try:
+        report = comparing.compare(plan)
+    except TrainingStopped as stopped:
+        _leave(stopped)
     print_comparison(report)
+    if report.stopped:
+        _leave(report.stopped)
     if publish:
         console.print(f"Published in [bold]{publishing.publish(report.folder, publish)}[/bold].")
-    _leave_if(report.stopped)
 
 
-def _leave_if(stopped: "TrainingStopped | None") -> None:
-    if stopped:
-        command = shlex.join(["resattn", *sys.argv[1:]])
-        print(f"stopped by {stopped}; go on with: {command}", file=sys.stderr)
-        sys.exit(stopped.exit_status)
+def _leave(stopped: "TrainingStopped") -> NoReturn:
+    command = shlex.join(["resattn", *sys.argv[1:]])
+    print(f"stopped by {stopped}; go on with: {command}", file=sys.stderr)
+    sys.exit(stopped.exit_status)

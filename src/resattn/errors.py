@@ -12,3 +12,7 @@ class ResattnError(Exception):
         super().__init__(f"{what}\n  mend: {mend}" if mend else what)
         self.what = what
         self.mend = mend
+
+
+class CannotWrite(ResattnError):
+    """The disk refused: what was under way is no failure of its own, and can go on once that is mended."""

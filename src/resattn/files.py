@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from resattn.errors import ResattnError
+from resattn.errors import CannotWrite
 
 _unfinished: set[Path] = set()
 # Process numbers say nothing about the processes of other machines, which may share the folder. A hash is short.
@@ -48,10 +48,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes its place at the end, or vanishes.
 
     Missing folders are made; the contents are on the disk before the name is. What a killed process of this machine
-    left of the same file is removed. Raises ResattnError, naming `path`, where the disk refuses.
+    left of the same file is removed. Raises CannotWrite, naming `path`, where the disk refuses.
     """
     temporary = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.partial")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
         with unfinished(temporary):
@@ -62,11 +62,24 @@ def whole_file(path: Path) -> Iterator[Path]:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of writing `path` into CannotWrite."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ResattnError(
+        raise CannotWrite(
             f"cannot write {path}: {reason}", "make room there, or choose another place"
         ) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it is there; CannotWrite where that cannot be."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -292,3 +292,18 @@ def test_class_names_in_any_script_and_bytes_that_are_no_text(tree: Path, write:
     packed = open_split("pets", root=tree.parent / "data")
     assert packed.class_ids == ("кот", "犬")
     assert np.array_equal(packed.labels, [0, 1])
+
+
+def test_splits_beside_classes_are_refused(tree: Path, write: Write, samples) -> None:
+    write("cat/0.png", "dog/0.png", "val/cat/1.png")
+    assert (
+        "has val with folders of their own beside cat, dog: splits or classes?" in refused(tree, samples).what
+    )
+    assert f"{tree}/train/CLASS" in refused(tree, samples).mend
+    write("train/cat/0.png", "train/dog/0.png")
+    assert "has train, val with folders" in refused(tree, samples).what
+
+
+def test_splits_without_train_are_refused(tree: Path, write: Write, samples) -> None:
+    write("val/cat/1.png", "val/dog/1.png")
+    assert "has val with folders of their own and no train" in refused(tree, samples).what

@@ -48,6 +48,13 @@ def test_hand_checked_scores_with_a_short_last_batch(oracle: Make, make_split: M
     ]
 
 
+def test_the_last_bin_of_confidence_ends_with_certainty(oracle: Make, make_split: Make) -> None:
+    # Right 19 times of 20 where certain, and always where it says 0.95: as sure as it should be, on the whole.
+    network = oracle([[100.0, 0, 0], [math.log(0.95), math.log(0.03), math.log(0.02)], [0, 0, 9]], NARROW)
+    split = make_split([0] * 20 + [1] * 20, [0] * 19 + [1] + [0] * 20)
+    assert evaluate(network, split, progress=False).ece == pytest.approx(0.0, abs=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_batch_size_changes_nothing(oracle: Make, make_split: Make, batch_size: int) -> None:
     codes = [0, 1, 2, 2, 1, 0, 0]

@@ -1,12 +1,15 @@
 """A release says what its own weights file does, to the digit."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 import resattn
 from resattn.data.packed import open_split
@@ -72,6 +75,11 @@ def test_the_card_says_all_of_it(trained_dots) -> None:
         "resattn predict resattn_mini.safetensors photo.jpg", "not meant for decisions",
     ):  # fmt: skip
         assert said in card
+    (example,) = (line for line in card.splitlines() if "pretrained_cfg_overlay" in line)
+    with contextlib.chdir(trained_dots.release):
+        network = eval(example.removeprefix("network = "), {"timm": timm})
+    loaded = load_file(trained_dots.release / "resattn_mini.safetensors")["stem.0.weight"]
+    assert torch.equal(network.state_dict()["stem.0.weight"], loaded.float())
     assert str(trained_dots.home) not in card + json.dumps(facts)
 
 

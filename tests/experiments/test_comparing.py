@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
+from resattn.data.image_folder import prepare_image_folder
 from resattn.errors import ResattnError
 from resattn.experiments.comparing import compare
 from resattn.experiments.comparison import SHIPPED, Comparison, find_comparison, read_comparison
@@ -24,12 +26,15 @@ from resattn.experiments.network_cost import training_cost
 from resattn.experiments.planned_runs import planned_runs
 from resattn.experiments.publishing import publish, results_page
 from resattn.experiments.recipe_key import recipe_key
+from resattn.models.loading import load
+from resattn.models.weights import read_metadata, save_weights
 from resattn.tables import print_comparison
 from resattn.training.history import read_rows
 from resattn.training.recipe import Recipe
 from resattn.training.run import train
 from resattn.training.run_folder import RunFolder
 from resattn.training.task import Classification
+from resattn_launcher import app
 
 KILLED = Path(__file__).with_name("killed_study.py")
 POOL = Path("runs/compare/runs")
@@ -270,3 +275,68 @@ def test_arms_that_begin_with_trained_weights_take_their_options(
     assert comparison.recipes["hot"].model_options == {"mask_width": 8}
     assert states(compare(comparison)) == [("plain", 0, "finished"), ("hot", 0, "finished")]
     assert states(compare(comparison)) == [("plain", 0, "finished"), ("hot", 0, "finished")]
+
+
+def test_a_signal_while_steps_are_measured_leaves_the_report_alone(
+    dots: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = compare(toy(seeds=1))
+    publish(report.folder, Path("docs"))
+    before = {path: path.read_bytes() for path in [*report.folder.iterdir(), *Path("docs").rglob("*.*")]}
+
+    def interrupted(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", interrupted)
+    toy(fields=without_length(), equal="time", time="5s")
+    with pytest.raises(SystemExit) as left:
+        app(["compare", "toy.yaml", "--publish", "docs"])
+    assert left.value.code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; go on with: " in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_runs_of_other_images_or_from_other_weights_are_not_taken_for_the_run(
+    trained_dots, draw_dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESATTN_HOME", str(tmp_path / "home"))
+    images = draw_dots(tmp_path / "images", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=20, side=24)
+    prepare_image_folder(images, name="dots", size=24, val_share=0.2)
+    start = Path(shutil.copy(trained_dots.run / "weights.safetensors", tmp_path / "start.safetensors"))
+    fields = {**TOY["fields"], "model": "resattn_mini", "start_from": str(start), "steps": 2}
+    comparison = toy(fields=fields, arms={"hot": {"optimization.lr": 0.01}}, seeds=1)
+    compare(comparison)
+    network = load(start)
+    torch.nn.init.zeros_(network.head.fc.bias)
+    save_weights(start, network, metadata=read_metadata(start))
+    with pytest.raises(ResattnError, match="has other weights than when the run in"):
+        compare(comparison)
+    shutil.copy(trained_dots.run / "weights.safetensors", start)
+    (images / "red" / "0.png").unlink()
+    prepare_image_folder(images, name="dots", size=24, val_share=0.2)
+    with pytest.raises(ResattnError, match="was prepared anew, from other files"):
+        compare(comparison)
+
+
+def test_measured_steps_come_with_their_number_format_and_go_with_the_size_of_the_images(
+    dots: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {**without_length(), "precision": "auto"}
+    timed = toy(fields=fields, arms={"exact": {"precision": "bf16"}}, equal="time", time="20s", seeds=1)
+    monkeypatch.setenv("RESATTN_PRECISION", "fp32")
+    monkeypatch.setattr(
+        "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget: [[0.01] * len(probes)]
+    )
+    assert [run.recipe.precision for run in planned_runs(timed)] == ["fp32", "bf16"]
+    monkeypatch.setenv("RESATTN_PRECISION", "bf16")  # what another machine would choose, later
+    runs = planned_runs(timed)
+    assert [run.recipe.precision for run in runs] == ["fp32", "bf16"]
+    assert [run.recipe.steps for run in runs] == [2000, 2000]
+    monkeypatch.setattr(
+        "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget: [[0.1, 0.1]]
+    )
+    file = POOL / "steps-in-time.json"
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({key: {**entry, "side": 999} for key, entry in known.items()}))
+    assert [run.recipe.steps for run in planned_runs(timed)] == [200, 200]

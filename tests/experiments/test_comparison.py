@@ -87,9 +87,9 @@ def test_the_command_has_the_last_word(tmp_path: Path) -> None:
         ({"arms": {"a": "resattn_small"}}, r"arms\.a is 'resattn_small'"),
         ({"arms": {"plain": {"model": "resattn_small"}}}, "plain is the control and an arm"),
         ({"arms": {"a b": {"seed": 1}, "a-b": {"batch_size": 4}}}, "seed"),
-        ({"arms": {"a b": {"batch_size": 2}, "a-b": {"batch_size": 4}}}, "names that are alike"),
         ({"against": {"masks": "nobody"}}, "against names 'nobody', which is no arm"),
         ({"against": {"masks": "masks"}}, r"against\.masks is masks"),
+        ({"against": {"masks": ["plain", "hot"]}}, r"against\.masks is \['plain', 'hot'\]"),
         ({"equal": "luck"}, "equal is 'luck'"),
         ({"time": None}, "equal is time, and no time is given"),
         ({"time": None, "equal": "steps"}, "nothing says how long a run is"),
@@ -119,3 +119,15 @@ def test_every_shipped_comparison_can_be_read(name: str) -> None:
     comparison = read_comparison(find_comparison(name))
     assert comparison.question.endswith("?")
     assert len(comparison.recipes) > 1
+
+
+def test_arms_may_be_named_in_any_script(tmp_path: Path) -> None:
+    arms = {"小": {"batch_size": 2}, "大": {"batch_size": 4}}
+    assert list(read(tmp_path, arms=arms).recipes) == ["plain", "小", "大"]
+
+
+def test_a_file_called_like_one_that_ships_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "masks.yaml"
+    path.write_text(yaml.safe_dump(GOOD))
+    with pytest.raises(ResattnError, match="is called like a comparison that ships"):
+        read_comparison(path)

@@ -21,7 +21,7 @@ from PIL import Image
 import resattn.experiments
 from resattn import cli_experiments
 from resattn.data.augmentation import Augmentation
-from resattn.errors import ResattnError
+from resattn.errors import CannotWrite, ResattnError
 from resattn.experiments import study_storage
 from resattn.experiments.plan import Plan, make_plan
 from resattn.experiments.study_storage import StudyStorage, finished, open_study
@@ -192,6 +192,21 @@ def test_failures_in_a_row_end_the_study_with_the_reason(dots: str) -> None:
     assert [row["state"] for row in table()] == ["failed"] * 3
     assert "the images of dots are 16 pixels" in table()[0]["note"]
     assert (plan.folder / "study.png").is_file()
+
+
+def test_a_full_disk_costs_no_trial(dots: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(2)
+    with monkeypatch.context() as full:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise CannotWrite("cannot write weights: No space left on device", "make room there")
+
+        full.setattr("resattn.training.run.save_weights", refuse)
+        with pytest.raises(CannotWrite):
+            tune(plan)
+    assert [row["state"] for row in table()] == ["running"]
+    tune(plan)
+    assert [row["state"] for row in table()] == ["finished"] * 2
 
 
 def test_values_that_were_tried_are_not_trained_again(

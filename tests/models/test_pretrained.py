@@ -82,8 +82,16 @@ def test_weights_of_one_s_own_are_left_to_timm(trained_dots) -> None:
 
 
 def test_options_that_change_the_layers_are_refused(trained_dots) -> None:
-    with pytest.raises(ResattnError, match="do not fit these options"):
-        resattn.create_model("resattn_mini", pretrained=True, mask_width=16)
+    for options in (
+        {"mask_width": 16},
+        {"mask_width": 16, "num_classes": 3},
+        # With another head timm would load what it finds and leave the rest as it is.
+        {"stem_units": 1, "num_classes": 3},
+        {"trunk_units": 2, "num_classes": 3},
+    ):
+        with pytest.raises(ResattnError, match="do not fit these options"):
+            resattn.create_model("resattn_mini", pretrained=True, **options)
+    assert resattn.create_model("resattn_mini", pretrained=True, num_classes=3, in_chans=1).num_classes == 3
     assert resattn.create_model("resattn_mini", pretrained=True, drop_rate=0.5).head.dropout.p == 0.5
 
 

@@ -130,6 +130,9 @@ def test_the_imagenet_form_has_the_same_options() -> None:
     [
         ({"learning": "soft"}, "learning must be one of"),
         ({"mask_activation": "softmax"}, "activation must be one of"),
+        ({"mask_structure": "encoder-decoder"}, "mask_structure must be one of"),
+        ({"mask_skip": "units"}, "mask_skip must be one of"),
+        ({"upsampling": "bicubic"}, "upsampling must be one of"),
         ({"trunk_units": 0}, "must be at least 1"),
     ],
 )
@@ -146,6 +149,8 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
         ({"mask_activation": "relu"}, "cannot be built with the options .*mask_activation must be one of"),
         ({"masked_stages": [4]}, "cannot be built with the options .*masked_stages"),
         ({"mask_width": "wide"}, "cannot be built with the options"),
+        ({"learning": "naiv"}, "cannot be built with the options .*learning must be one of"),
+        ({"mask_width": 5000}, "hold a number beyond 4096"),
         ({"depth_of_mask": 2}, "has no option 'depth_of_mask'"),
     ],
 )

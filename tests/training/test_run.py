@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from resattn.errors import ResattnError
 from resattn.evaluation.classification import evaluate
 from resattn.training import budget
 from resattn.training.history import read_history, read_rows
+from resattn.training.job import without_steps
 from resattn.training.recipe import Optimization, Recipe
 from resattn.training.run import resume, train
 from resattn.training.run_folder import RunFolder, latest_unfinished, new_run_folder
@@ -139,3 +142,25 @@ def test_run_folders_are_numbered_and_the_newest_unfinished_is_found(
     train(SHORT.replace(steps=2), second)
     second.results_file.unlink()
     assert latest_unfinished() == second
+
+
+def test_a_step_of_several_batches_is_measured_whole(dots: str, tmp_path: Path, monkeypatch) -> None:
+    recipe = SHORT.replace(optimization=Optimization(accumulate=3))
+    job = without_steps(recipe, RunFolder(tmp_path), None)
+    probe = budget.Probe(job.network, job.recipe, job.batches(budget.PROBES), job.execution)
+    counts = {"batches": 0, "steps": 0}
+    monkeypatch.setattr(
+        probe, "_backward", lambda kind, inner=probe._backward: counted(counts, "batches", inner, kind)
+    )
+    monkeypatch.setattr(
+        probe._optimizer, "step", lambda inner=probe._optimizer.step: counted(counts, "steps", inner)
+    )
+    (kind,) = probe.shares
+    seconds = probe.step(kind)
+    assert counts == {"batches": 3, "steps": 1}
+    assert probe.mean({kind: seconds}) == seconds
+
+
+def counted(counts: dict[str, int], name: str, inner: Callable[..., Any], *arguments: Any) -> Any:
+    counts[name] += 1
+    return inner(*arguments)

@@ -51,3 +51,13 @@ def test_other_failures_of_finalizers_are_told_as_ever(monkeypatch: pytest.Monke
     with StopSignals():
         Fails()
     assert told == [ValueError]
+
+
+def test_a_signal_that_came_while_something_else_ended_the_block_is_passed_on() -> None:
+    def ends_otherwise() -> None:
+        with StopSignals() as inner, inner.held():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError
+
+    with pytest.raises(TrainingStopped), StopSignals():
+        ends_otherwise()

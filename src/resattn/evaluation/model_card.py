@@ -151,9 +151,12 @@ def _use(card: CardFacts) -> str:
         timm = f'timm.create_model("{model}", pretrained=True, num_classes=10)'
     else:
         command, load = f"resattn predict {file} photo.jpg", f'resattn.load("{file}")'
-        options = "".join(f", {name}={value!r}" for name, value in card.facts["options"].items())
+        options = "".join(f"{name}={value!r}, " for name, value in card.facts["options"].items())
         overlay = f'{{"file": "{file}", "num_classes": {card.facts["classes"]}}}'
-        timm = f'timm.create_model("{model}", pretrained=True, num_classes=10{options}, pretrained_cfg_overlay={overlay})'
+        timm = (
+            f'timm.create_model("{model}", pretrained=True, num_classes=10, {options}'
+            f"pretrained_cfg_overlay={overlay})"
+        )
     return f"""## How to use it
 
 ```sh

@@ -1,14 +1,16 @@
 """Carrying out a comparison: what is missing is trained, what was cut off resumed, what is done left alone."""
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from resattn.data.locking import locked
+from resattn.errors import ResattnError
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_report import ComparisonReport, write_report
 from resattn.experiments.planned_runs import COMPARISONS, DIVERGED, PlannedRun, planned_runs
-from resattn.files import whole_text_file
+from resattn.files import make_folder, whole_text_file
 from resattn.training import run
 from resattn.training.progress_display import Series
 from resattn.training.stopping import StopSignals, TrainingStopped
@@ -20,18 +22,21 @@ def compare(comparison: Comparison, *, parent: Path = COMPARISONS) -> Comparison
 
     A comparison that was stopped or killed goes on where it was, in the middle of a run too. Several processes, or
     machines that share the folder, may carry out one comparison: each run is one process's at a time, and the report
-    says which are still others'. Ctrl-C and SIGTERM end it with the run saved; the report then holds the signal.
+    says which are still others'. Ctrl-C and SIGTERM end it with the run saved; the report then holds the signal, which
+    is raised as TrainingStopped where it came before the runs were known, and a report of none would be written.
     Raises ResattnError for data and models that are not there; a loss that is not finite ends its run only.
     """
     stopped = None
     runs: list[PlannedRun] = []
-    with StopSignals():
-        try:
+    try:
+        with StopSignals():
             runs = planned_runs(comparison, parent=parent)
             while _carry_out_one(comparison, runs, parent):
                 pass
-        except TrainingStopped as signal:
-            stopped = signal
+    except TrainingStopped as signal:
+        if not runs:
+            raise
+        stopped = signal
     return write_report(comparison, runs, parent=parent, stopped=stopped)
 
 
@@ -41,6 +46,7 @@ def _carry_out_one(comparison: Comparison, runs: list[PlannedRun], parent: Path)
         if planned.done:
             planned.require_own()
             continue
+        make_folder(planned.folder.path)
         with locked(planned.folder.path, when_busy="leave") as free:
             if not free or planned.done:
                 continue
@@ -64,9 +70,11 @@ def _train(planned: PlannedRun, series: Series) -> None:
         with whole_text_file(folder.path / DIVERGED) as file:
             file.write(error.what + "\n")
         _say(f"{series}: {error.what}")
-    finally:
-        with suppress(OSError):
-            folder.path.rmdir()  # where it failed before the run was begun
+    except torch.OutOfMemoryError as error:
+        raise ResattnError(
+            f"{_label(planned)} does not fit into the memory of this device: {str(error).splitlines()[0]}",
+            "go on where there is more, or give all arms a smaller batch: --set batch_size=64",
+        ) from error
 
 
 def _label(planned: PlannedRun) -> str:

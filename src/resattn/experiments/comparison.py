@@ -1,6 +1,5 @@
 """A comparison: one question as a base recipe, arms that change named fields, and what is held equal."""
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,6 +104,11 @@ def read_comparison(
     lengths that are not equal though declared so.
     """
     source = f"comparison {path}"
+    if path.parent != SHIPPED and (SHIPPED / path.name).exists():
+        raise ResattnError(
+            f"{path} is called like a comparison that ships, and would take the place of its report",
+            "give the file another name",
+        )
     options = [f"--time-per-run={time}"] * (time is not None) + [f"--seeds={seeds}"] * (seeds is not None)
     options += [f"--arms={arm}" for arm in arms] + [f"--set={text}" for text in fields]
     said: ComparisonFile = build(ComparisonFile, read_yaml(path), source=source)
@@ -189,9 +193,6 @@ def _recipes(said: ComparisonFile, base: Recipe, source: str) -> dict[str, Recip
                 "change a field, or leave the arm out",
             )
         recipes[name] = recipe
-    slugs = [slug(name) for name in recipes]
-    if len(set(slugs)) < len(slugs):
-        raise ResattnError(f"{source}: arms have names that are alike", "let their letters and digits differ")
     return recipes
 
 
@@ -238,6 +239,8 @@ def _dotted(changes: Mapping[str, Any]) -> list[str]:
 
 def _against(said: ComparisonFile, source: str) -> dict[str, str]:
     for arm, other in said.against.items():
+        if isinstance(other, list | dict):
+            raise ResattnError(f"{source}: against.{arm} is {other}", "name one arm")
         for name in (arm, other):
             if name not in said.arms and name != said.control:
                 raise ResattnError(
@@ -247,8 +250,3 @@ def _against(said: ComparisonFile, source: str) -> dict[str, str]:
         if arm == other:
             raise ResattnError(f"{source}: against.{arm} is {other}", "compare it with another arm")
     return {arm: str(said.against.get(arm, said.control)) for arm in said.arms}
-
-
-def slug(name: str) -> str:
-    """A name as a part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "arm"

@@ -26,7 +26,7 @@ from resattn.experiments.comparison_remarks import remarks
 from resattn.experiments.held_equal import measured_on
 from resattn.experiments.network_cost import network_cost
 from resattn.experiments.planned_runs import POOL, PlannedRun
-from resattn.files import whole_text_file
+from resattn.files import make_folder, whole_text_file
 from resattn.training.recipe import Recipe
 from resattn.training.stopping import TrainingStopped
 
@@ -100,9 +100,27 @@ def write_report(
     Raises ResattnError where the disk refuses.
     """
     folder = parent / comparison.name
+    make_folder(folder)
+    # Read under the lock: of two processes that finish together the later one to write knows of both.
+    with locked(folder):
+        report = _report(comparison, runs, parent, folder, stopped)
+        with whole_text_file(folder / "comparison.json") as file:
+            file.write(json.dumps(report.to_json(), indent=1) + "\n")
+        drawn = draw(report.to_json(), folder)
+        write_page(report.to_json(), drawn, folder / "report.html")
+    return report
+
+
+def _report(
+    comparison: Comparison,
+    runs: Sequence[PlannedRun],
+    parent: Path,
+    folder: Path,
+    stopped: TrainingStopped | None,
+) -> ComparisonReport:
     records = run_records(runs)
     base = comparison.recipes[comparison.control]
-    report = ComparisonReport(
+    return ComparisonReport(
         name=comparison.name,
         command=comparison.command,
         question=comparison.question,
@@ -119,12 +137,6 @@ def write_report(
         folder=folder,
         stopped=stopped,
     )
-    with locked(folder):
-        with whole_text_file(folder / "comparison.json") as file:
-            file.write(json.dumps(report.to_json(), indent=1) + "\n")
-        drawn = draw(report.to_json(), folder)
-        write_page(report.to_json(), drawn, folder / "report.html")
-    return report
 
 
 def _held(comparison: Comparison, machine: str) -> str:

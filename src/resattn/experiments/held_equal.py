@@ -3,15 +3,17 @@
 import json
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from resattn.data.locking import locked
+from resattn.data.packed import open_split
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.network_cost import training_cost
 from resattn.experiments.recipe_key import recipe_key
 from resattn.files import whole_text_file
+from resattn.hardware import Precision, choose_execution
 from resattn.training.budget import PROBES, Probe, measure_in_turns, steps_for_epochs
 from resattn.training.fine_tuning import starting_point
 from resattn.training.job import training_split, without_steps
@@ -21,8 +23,15 @@ from resattn.training.run_folder import RunFolder, environment
 STEPS_IN_TIME = "steps-in-time.json"
 
 
-def arm_steps(comparison: Comparison, pool: Path) -> dict[str, int]:
-    """By arm, the steps of its runs.
+class Settled(NamedTuple):
+    """What is fixed before the first run: the steps of each arm, and the number format where steps were measured."""
+
+    steps: dict[str, int]
+    precision: Precision | Literal["auto"]
+
+
+def settle(comparison: Comparison, pool: Path) -> Settled:
+    """The steps of each arm's runs, and the format that they compute in unless their recipe says one.
 
     Steps that fit into a time are measured, once, and kept beside the runs in the folder `pool`. Raises ResattnError
     for data and models that are not there.
@@ -33,13 +42,14 @@ def arm_steps(comparison: Comparison, pool: Path) -> dict[str, int]:
         return _steps_in_time(comparison, comparison.recipes, pool)
     control = comparison.recipes[comparison.control]
     if comparison.time is None:
-        steps = _counted_steps(control.replace(**comparison.length))
+        measured = Settled({comparison.control: _counted_steps(control.replace(**comparison.length))}, "auto")
     else:
-        steps = _steps_in_time(comparison, {comparison.control: control}, pool)[comparison.control]
+        measured = _steps_in_time(comparison, {comparison.control: control}, pool)
+    steps = measured.steps[comparison.control]
     if comparison.equal == "steps":
-        return dict.fromkeys(comparison.recipes, steps)
+        return Settled(dict.fromkeys(comparison.recipes, steps), measured.precision)
     whole = steps * costs[comparison.control]
-    return {arm: max(1, round(whole / cost)) for arm, cost in costs.items()}
+    return Settled({arm: max(1, round(whole / cost)) for arm, cost in costs.items()}, measured.precision)
 
 
 def measured_on(comparison: Comparison, pool: Path) -> str:
@@ -54,26 +64,40 @@ def _counted_steps(recipe: Recipe) -> int:
     return recipe.steps or steps_for_epochs(recipe, len(training_split(recipe).images))
 
 
-def _steps_in_time(comparison: Comparison, arms: Mapping[str, Recipe], pool: Path) -> dict[str, int]:
+def _steps_in_time(comparison: Comparison, arms: Mapping[str, Recipe], pool: Path) -> Settled:
     """By arm, the steps that fit into the comparison's time."""
     keys = {arm: _key(recipe, comparison) for arm, recipe in arms.items()}
+    sides = {arm: open_split(recipe.data).images.shape[1] for arm, recipe in arms.items()}
     with locked(pool):
         known = _known(pool)
-        settled = {arm: known[key]["steps"] for arm, key in keys.items() if key in known}
+        settled = {
+            arm: known[key]
+            for arm, key in keys.items()
+            # A data set may have been prepared anew, at another size, under the same name.
+            if key in known and known[key].get("side", sides[arm]) == sides[arm]
+        }
         if len(settled) < len(arms):
-            measured, machine = _measured_steps(comparison, arms, settled)
-            known.update({keys[arm]: {"steps": steps, "machine": machine} for arm, steps in measured.items()})
+            measured = _measured_steps(comparison, arms, settled)
+            known.update({keys[arm]: {**entry, "side": sides[arm]} for arm, entry in measured.items()})
             with whole_text_file(pool / STEPS_IN_TIME) as file:
                 file.write(json.dumps(known, indent=2) + "\n")
-            told = ", ".join(f"{steps:,} of {arm}" for arm, steps in measured.items())
+            told = ", ".join(f"{entry['steps']:,} of {arm}" for arm, entry in measured.items())
             print(f"steps that fit into {comparison.time}: {told}", file=sys.stderr, flush=True)
-    return {arm: known[key]["steps"] for arm, key in keys.items()}
+    entries = [known[key] for key in keys.values()]
+    return Settled(
+        {arm: entry["steps"] for arm, entry in zip(keys, entries, strict=True)}, _precision(entries)
+    )
+
+
+def _precision(entries: Iterable[Mapping[str, Any]]) -> Any:
+    """The number format that steps were measured in; auto where none was recorded."""
+    return next((entry["precision"] for entry in entries if "precision" in entry), "auto")
 
 
 def _measured_steps(
-    comparison: Comparison, arms: Mapping[str, Recipe], settled: Mapping[str, int]
-) -> tuple[dict[str, int], str]:
-    """The steps of the arms that are not settled, all measured in turns, and the machine they were measured on.
+    comparison: Comparison, arms: Mapping[str, Recipe], settled: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The steps of the arms that are not settled, all measured in turns, and how: on which machine, in which format.
 
     Relative to an arm that is settled where there is one, from whatever machine; else the time is this machine's.
     """
@@ -81,12 +105,15 @@ def _measured_steps(
     time = parse_duration(comparison.time)
     missing = [arm for arm in arms if arm not in settled]
     anchor = next(iter(settled), missing[0])
+    # Chosen once: near the border each arm, and each run later, could find another one the faster.
+    execution = choose_execution(_precision(settled.values()))
     seconds, machine = _seconds_a_step(
-        {arm: arms[arm] for arm in dict.fromkeys([anchor, *missing])}, budget=time
+        {arm: arms[arm] for arm in dict.fromkeys([anchor, *missing])}, execution.precision, budget=time
     )
     if anchor in settled:
-        time = settled[anchor] * seconds[anchor]
-    return {arm: max(1, round(time / seconds[arm])) for arm in missing}, machine
+        time = settled[anchor]["steps"] * seconds[anchor]
+    how = {"machine": machine, "precision": execution.precision}
+    return {arm: {"steps": max(1, round(time / seconds[arm])), **how} for arm in missing}
 
 
 def _known(pool: Path) -> dict[str, dict[str, Any]]:
@@ -99,9 +126,19 @@ def _key(recipe: Recipe, comparison: Comparison) -> str:
     return recipe_key(recipe.replace(time=comparison.time))
 
 
-def _seconds_a_step(arms: Mapping[str, Recipe], *, budget: float) -> tuple[dict[str, float], str]:
+def in_format(recipe: Recipe, precision: Precision | Literal["auto"]) -> Recipe:
+    """The recipe, computed in this number format unless it says another."""
+    return recipe.replace(precision=precision) if recipe.precision == "auto" else recipe
+
+
+def _seconds_a_step(
+    arms: Mapping[str, Recipe], precision: Precision, *, budget: float
+) -> tuple[dict[str, float], str]:
     """By arm, seconds a step, so that their ratios are the medians of those within a turn; and the machine."""
-    jobs = [without_steps(recipe, RunFolder(Path()), starting_point(recipe)[1]) for recipe in arms.values()]
+    jobs = [
+        without_steps(in_format(recipe, precision), RunFolder(Path()), starting_point(recipe)[1])
+        for recipe in arms.values()
+    ]
     probes = [Probe(job.network, job.recipe, job.batches(PROBES), job.execution) for job in jobs]
     turns = measure_in_turns(probes, budget=budget)
     first = statistics.median(turn[0] for turn in turns)

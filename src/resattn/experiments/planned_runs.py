@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from resattn.data.durable import file_sha256
+from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.experiments.comparison import Comparison
-from resattn.experiments.held_equal import arm_steps
+from resattn.experiments.held_equal import in_format, settle
 from resattn.experiments.recipe_key import recipe_key
+from resattn.files import make_folder
+from resattn.training.fine_tuning import starting_weights
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
 
@@ -35,9 +39,17 @@ class PlannedRun:
         return self.diverged or self.folder.results_file.exists()
 
     def require_own(self) -> None:
-        """Raise ResattnError where the folder holds a run by another recipe."""
+        """Raise ResattnError where the folder holds a run by another recipe, of other images or from other weights."""
         if not self.folder.recipe_file.exists():
             return
+        data = open_split(self.recipe.data)
+        self.folder.require_same_data(self.recipe.data, data.source_sha256, data.images.shape[1])
+        start = starting_weights(self.recipe)
+        if start and file_sha256(self.folder.start_file) != file_sha256(start):
+            raise ResattnError(
+                f"{self.recipe.start_from} has other weights than when the run in {self.folder.path} began",
+                "move the run away, and give the command again",
+            )
         there = self.folder.recipe()
         settled = there.replace(precision=self.recipe.precision)
         if settled != self.recipe:
@@ -53,11 +65,12 @@ def planned_runs(comparison: Comparison, *, parent: Path = COMPARISONS) -> list[
     Runs lie under `parent`/runs, where comparisons that have a run in common share it. Where a time says how long they
     are, what fits into it is measured first. Raises ResattnError for data and models that are not there.
     """
-    steps = arm_steps(comparison, parent / POOL)
+    make_folder(parent / POOL)
+    settled = settle(comparison, parent / POOL)
     runs = []
     for seed in range(comparison.seeds):
         for arm, recipe in comparison.recipes.items():
-            whole = recipe.replace(seed=seed, steps=steps[arm])
+            whole = recipe.replace(seed=seed, steps=settled.steps[arm])
             folder = RunFolder(parent / POOL / f"{whole.model}-seed{seed}-{recipe_key(whole)}")
-            runs.append(PlannedRun(arm, seed, whole, folder))
+            runs.append(PlannedRun(arm, seed, in_format(whole, settled.precision), folder))
     return runs

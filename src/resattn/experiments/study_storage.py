@@ -24,6 +24,7 @@ from resattn.errors import ResattnError
 from resattn.experiments.plan import Plan
 from resattn.experiments.search_space import Choices, Range, SearchSpace, parse_search
 from resattn.experiments.trial_record import PLACE, RUN, run_name
+from resattn.files import make_folder
 from resattn.training.recipe import Recipe
 
 JOURNAL = "journal.log"
@@ -106,7 +107,7 @@ def open_study(plan: Plan) -> Iterator[StudyStorage]:
     recipe or another search.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.folder)
     address = "the journal" if plan.storage is None else _shown(plan.storage)
     storage: BaseStorage | None = None
     try:

@@ -13,7 +13,7 @@ import torch
 from optuna.trial import TrialState
 
 from resattn.data.packed import open_split
-from resattn.errors import ResattnError
+from resattn.errors import CannotWrite, ResattnError
 from resattn.experiments.plan import Plan
 from resattn.experiments.search_space import SearchSpace, in_words
 from resattn.experiments.study_report import StudyReport, write_report
@@ -107,6 +107,8 @@ def _carry_out_trial(study: StudyStorage, trial: optuna.Trial, signals: StopSign
     except optuna.exceptions.UpdateFinishedTrialError:
         _say(f"{folder.path.name}: its machine was silent for too long; another one begins it again")
         return None
+    except CannotWrite:
+        raise  # the trial stays open, and is gone on with where there is room again
     except Exception as error:
         trial.set_user_attr(NOTE, repr(error))
         study.optuna_study.tell(trial, state=TrialState.FAIL)
@@ -125,6 +127,8 @@ def _outcome(study: StudyStorage, trial: optuna.Trial, folder: RunFolder) -> _Ou
     except NonFiniteLoss as error:
         # Not a failure, of which Optuna would learn nothing: that these values do not train is worth knowing.
         return _Outcome(TrialState.PRUNED, attributes={DIVERGED: True, NOTE: error.what})
+    except CannotWrite:
+        raise
     except (ResattnError, torch.OutOfMemoryError) as error:
         failure = error if isinstance(error, ResattnError) else ResattnError(str(error).splitlines()[0])
         return _Outcome(TrialState.FAIL, attributes={NOTE: failure.what}, failure=failure)

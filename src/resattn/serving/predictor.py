@@ -57,17 +57,21 @@ class Predictor:
         size: int | None = None,
         batch_size: int = 64,
     ) -> None:
-        exported = isinstance(network, ExportedModel)
-        sides = network.input_size if exported else configuration(network).get("input_size")
+        self._labels: tuple[str, ...]
+        self._descriptions: tuple[str, ...]
+        if isinstance(network, ExportedModel):
+            sides: Sequence[int] | None = network.input_size
+            self._labels, self._descriptions = network.labels, network.descriptions
+        else:
+            sides = configuration(network).get("input_size")
+            self._labels, self._descriptions = class_names(network)
         if size is None and not sides:
             raise ResattnError("the network does not say what image size it takes", "pass size= in pixels")
         self.network = network
-        self.execution = execution or reference_execution("cpu" if exported else "auto")
-        self.size = size or int(sides[-1])
+        on_cpu = isinstance(network, ExportedModel)
+        self.execution = execution or reference_execution("cpu" if on_cpu else "auto")
+        self.size = size or int(sides[-1] if sides else 0)
         self.batch_size = batch_size
-        self._labels, self._descriptions = (
-            (network.labels, network.descriptions) if exported else class_names(network)
-        )
 
     def predict(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from resattn.data.batches import TrainingBatches
 from resattn.hardware import Execution
@@ -80,8 +80,18 @@ class Probe:
         self._optimizer = make_optimizer(self._network, recipe.optimization, products=execution.precision)
 
     def step(self, kind: StepKind) -> float:
-        """Train on one batch of this kind; the seconds it took."""
+        """One optimizer step on batches of this kind; the seconds it took."""
         started = time.perf_counter()
+        self._optimizer.zero_grad()
+        for _ in range(self._recipe.optimization.accumulate):
+            loss = self._backward(kind)
+        average_gradients(self._network)
+        self._optimizer.step()
+        loss.item()
+        return time.perf_counter() - started
+
+    def _backward(self, kind: StepKind) -> Tensor:
+        """Add the gradients of one batch; its loss."""
         batch, device = self._batches.batch(self._numbers[kind]), self._execution.device
         moved = batch._replace(
             images=batch.images.to(device),
@@ -91,17 +101,12 @@ class Probe:
         loss, _ = training_loss(
             self._network, moved, self._execution, self._recipe.label_smoothing, head_only=kind.head_only
         )
-        self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        average_gradients(self._network)
-        self._optimizer.step()
-        loss.item()
-        return time.perf_counter() - started
+        return loss
 
     def mean(self, seconds: Mapping[StepKind, float]) -> float:
-        """Seconds an optimizer step, the mean over the run, from those a batch of each kind."""
-        whole = sum(count * seconds[kind] for kind, count in self.shares.items())
-        return whole / self.shares.total() * self._recipe.optimization.accumulate
+        """Seconds an optimizer step, the mean over the run, from those a step of each kind."""
+        return sum(count * seconds[kind] for kind, count in self.shares.items()) / self.shares.total()
 
 
 def measure_budget(

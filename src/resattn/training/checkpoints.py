@@ -9,7 +9,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from resattn.data.durable import file_sha256
-from resattn.errors import ResattnError
+from resattn.errors import CannotWrite
 from resattn.files import whole_file, whole_text_file
 from resattn.training.processes import largest
 
@@ -20,13 +20,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the final name, flushes to the disk, then renames; a checksum lies there first."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path`; ResattnError, and nothing left behind, where the disk refuses."""
+        """Write `checkpoint` to `path`; CannotWrite, and nothing left behind, where the disk refuses."""
         with whole_file(Path(path)) as temporary:
             try:
                 with temporary.open("wb") as file:
                     torch.save(checkpoint, file)
             except RuntimeError as error:  # how torch tells of a disk that is full
-                raise ResattnError(
+                raise CannotWrite(
                     f"cannot write checkpoint {path}: {error}", "make room there, then resume"
                 ) from error
             with whole_text_file(checksum_file(Path(path))) as checksum:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
+from resattn.files import writing
+
 COLUMNS = (
     "step",
     "epoch",
@@ -62,7 +64,7 @@ class History(pl.Callback):
         """Begin the file, or cut it back to the batch resumed from."""
         if trainer.is_global_zero:
             rows = [row for row in read_rows(self.path) if int(row["images"]) <= self.images]
-            with self.path.open("w", newline="") as file:
+            with writing(self.path), self.path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS)
                 writer.writeheader()
                 writer.writerows(rows)
@@ -122,7 +124,7 @@ class History(pl.Callback):
             self._write(row)
 
     def _write(self, row: dict[str, float]) -> None:
-        with self.path.open("a", newline="") as file:
+        with writing(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from resattn.data.locking import locked
 from resattn.errors import ResattnError
-from resattn.files import whole_file, whole_text_file
+from resattn.files import make_folder, whole_file, whole_text_file
 from resattn.hardware import Execution
 from resattn.training.recipe import Recipe
 
@@ -82,12 +82,8 @@ class RunFolder:
 
         Raises ResattnError where one does already, and where the folder cannot be written.
         """
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResattnError(
-                f"cannot write {self.path}: {error.strerror or error}", "choose another --run-dir"
-            ) from error
+        for folder in (self.path, self.checkpoints):
+            make_folder(folder)
         with locked(self.checkpoints, when_busy="leave") as free:
             if not free:
                 raise ResattnError(

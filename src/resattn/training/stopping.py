@@ -72,6 +72,9 @@ class StopSignals:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         sys.unraisablehook = self._tell_unraisable
+        if self.requested is not None and not isinstance(error, TrainingStopped):
+            # It came when something else was about to end the block, and nobody was told.
+            os.kill(os.getpid(), self.requested)
 
     def install(self) -> None:
         """Take the signals; Lightning puts its own handlers in when a fit begins."""
