@@ -204,7 +204,7 @@ def test_a_full_disk_costs_no_trial(dots: str, monkeypatch: pytest.MonkeyPatch) 
         full.setattr("resattn.training.run.save_weights", refuse)
         with pytest.raises(CannotWrite):
             tune(plan)
-    assert [row["state"] for row in table()] == ["running"]
+    assert [row["state"] for row in table()] == ["unfinished"]
     tune(plan)
     assert [row["state"] for row in table()] == ["finished"] * 2
 

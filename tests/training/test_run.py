@@ -145,7 +145,7 @@ def test_run_folders_are_numbered_and_the_newest_unfinished_is_found(
 
 
 def test_a_step_of_several_batches_is_measured_whole(dots: str, tmp_path: Path, monkeypatch) -> None:
-    recipe = SHORT.replace(optimization=Optimization(accumulate=3))
+    recipe = SHORT.replace(optimization=Optimization(accumulate=3), start_scale=1.0)
     job = without_steps(recipe, RunFolder(tmp_path), None)
     probe = budget.Probe(job.network, job.recipe, job.batches(budget.PROBES), job.execution)
     counts = {"batches": 0, "steps": 0}

@@ -12,7 +12,7 @@ from resattn.data.packed import open_split
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.network_cost import training_cost
 from resattn.experiments.recipe_key import recipe_key
-from resattn.files import whole_text_file
+from resattn.files import make_folder, whole_text_file
 from resattn.hardware import Precision, choose_execution
 from resattn.training.budget import PROBES, Probe, measure_in_turns, steps_for_epochs
 from resattn.training.fine_tuning import starting_point
@@ -68,6 +68,7 @@ def _steps_in_time(comparison: Comparison, arms: Mapping[str, Recipe], pool: Pat
     """By arm, the steps that fit into the comparison's time."""
     keys = {arm: _key(recipe, comparison) for arm, recipe in arms.items()}
     sides = {arm: open_split(recipe.data).images.shape[1] for arm, recipe in arms.items()}
+    make_folder(pool)
     with locked(pool):
         known = _known(pool)
         settled = {

@@ -9,7 +9,6 @@ from resattn.errors import ResattnError
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.held_equal import in_format, settle
 from resattn.experiments.recipe_key import recipe_key
-from resattn.files import make_folder
 from resattn.training.fine_tuning import starting_weights
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
@@ -65,7 +64,6 @@ def planned_runs(comparison: Comparison, *, parent: Path = COMPARISONS) -> list[
     Runs lie under `parent`/runs, where comparisons that have a run in common share it. Where a time says how long they
     are, what fits into it is measured first. Raises ResattnError for data and models that are not there.
     """
-    make_folder(parent / POOL)
     settled = settle(comparison, parent / POOL)
     runs = []
     for seed in range(comparison.seeds):
