@@ -47,6 +47,7 @@ def evaluate(
     data
         Prepared data set, or folder:PATH with one folder of images a class; where left out, the data set that the
         network was trained on. Of the folder it was trained on, what was kept for validation; of another, every image.
+        A path with a / needs no folder: before it.
     split
         Which split: train, val or test; val where left out, and test for --submission.
     flip
@@ -90,7 +91,7 @@ def evaluate(
     }
     mode = _mode(modes, given)
     network = load(source)
-    data, part, labelled = images_to_measure(network, data, split or ("test" if submission else None))
+    data, part, labelled = images_to_measure(network, data, split, usual="test" if submission else "val")
     asked = _Asked(
         source=source,
         data=data,

@@ -43,6 +43,22 @@ def is_file(path: Path | str) -> bool:
         return False
 
 
+def is_folder(path: Path | str) -> bool:
+    """Whether a folder lies there; False too for what no folder can be called, at which pathlib raises."""
+    try:
+        return expanded(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def expanded(path: Path | str) -> Path:
+    """The path with the home folder in place of ~; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes its place at the end, or vanishes.

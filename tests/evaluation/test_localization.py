@@ -204,3 +204,13 @@ def test_the_table_has_a_line_a_reading(boxed: Any, capsys: pytest.CaptureFixtur
     assert all(score.name in told for score in result.scores)
     assert "25.0%" in told
     assert "tuned on 3 boxes of train" in " ".join(told.split())
+
+
+def test_what_naive_attention_adds_is_not_read_as_residual_attention() -> None:
+    images = torch.rand(1, 3, 32, 32)
+    readings = {}
+    for learning in ("residual", "naive"):
+        network = resattn.create_model("resattn_mini", num_classes=3, learning=learning)
+        with running_with_gradients(network, reference_execution("cpu")):
+            readings[learning] = {name for name, _ in saliency_maps(network, images)}
+    assert readings["residual"] - readings["naive"] == {"stage 1: contribution", "stage 2: contribution"}

@@ -340,3 +340,12 @@ def test_measured_steps_come_with_their_number_format_and_go_with_the_size_of_th
     known = json.loads(file.read_text())
     file.write_text(json.dumps({key: {**entry, "side": 999} for key, entry in known.items()}))
     assert [run.recipe.steps for run in planned_runs(timed)] == [200, 200]
+
+
+def test_a_device_that_is_too_small_is_told(dots: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("resattn.experiments.comparing.run.train", too_large)
+    with pytest.raises(ResattnError, match="the memory of this device is too small: CUDA out of memory"):
+        compare(toy(seeds=1))

@@ -1,5 +1,6 @@
 """What a comparison file may say, and what it is told where it says something else."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,10 @@ def test_arms_may_be_named_in_any_script(tmp_path: Path) -> None:
 
 
 def test_a_file_called_like_one_that_ships_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "masks.yaml"
-    path.write_text(yaml.safe_dump(GOOD))
-    with pytest.raises(ResattnError, match="is called like a comparison that ships"):
-        read_comparison(path)
+    for name in ("masks.yaml", "masks.yml", "masks"):
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(GOOD))
+        with pytest.raises(ResattnError, match="is called like a comparison that ships"):
+            read_comparison(path)
+    shipped = Path(os.path.relpath(SHIPPED / "masks.yaml"))
+    assert read_comparison(shipped).command == "resattn compare masks"

@@ -17,6 +17,7 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 from PIL import Image
+from safetensors import SafetensorError
 
 import resattn.experiments
 from resattn import cli_experiments
@@ -198,10 +199,10 @@ def test_a_full_disk_costs_no_trial(dots: str, monkeypatch: pytest.MonkeyPatch) 
     plan = plan_of(2)
     with monkeypatch.context() as full:
 
-        def refuse(*_: object, **__: object) -> None:
-            raise CannotWrite("cannot write weights: No space left on device", "make room there")
+        def refuse(*_: object, **__: object) -> None:  # how safetensors tells of a full disk
+            raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-        full.setattr("resattn.training.run.save_weights", refuse)
+        full.setattr("resattn.models.weights.save_file", refuse)
         with pytest.raises(CannotWrite):
             tune(plan)
     assert [row["state"] for row in table()] == ["unfinished"]

@@ -140,3 +140,10 @@ def test_the_head_normalises_first_unless_its_units_did() -> None:
 def test_an_unknown_activation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'mixed', 'channel', 'spatial'.*not 'softmax'"):
         SoftMask(hourglass(1), 8, activation="softmax")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("activation", ["mixed", "channel", "spatial"])
+def test_a_mask_has_the_number_format_of_its_logits(activation: Any) -> None:
+    logits = torch.rand(2, 4, 3, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert activate(logits, activation).dtype == torch.bfloat16

@@ -1,7 +1,5 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -144,23 +142,12 @@ def test_run_folders_are_numbered_and_the_newest_unfinished_is_found(
     assert latest_unfinished() == second
 
 
-def test_a_step_of_several_batches_is_measured_whole(dots: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_step_of_several_batches_updates_once(dots: str, tmp_path: Path, monkeypatch) -> None:
     recipe = SHORT.replace(optimization=Optimization(accumulate=3), start_scale=1.0)
     job = without_steps(recipe, RunFolder(tmp_path), None)
     probe = budget.Probe(job.network, job.recipe, job.batches(budget.PROBES), job.execution)
-    counts = {"batches": 0, "steps": 0}
-    monkeypatch.setattr(
-        probe, "_backward", lambda kind, inner=probe._backward: counted(counts, "batches", inner, kind)
-    )
-    monkeypatch.setattr(
-        probe._optimizer, "step", lambda inner=probe._optimizer.step: counted(counts, "steps", inner)
-    )
+    times = iter([10.0, 11.0, 11.5])
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: next(times))
     (kind,) = probe.shares
-    seconds = probe.step(kind)
-    assert counts == {"batches": 3, "steps": 1}
-    assert probe.mean({kind: seconds}) == seconds
-
-
-def counted(counts: dict[str, int], name: str, inner: Callable[..., Any], *arguments: Any) -> Any:
-    counts[name] += 1
-    return inner(*arguments)
+    assert probe.step(kind) == 3 * 1.0 + 0.5
+    assert probe.mean({kind: 3.5}) == 3.5

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from resattn.errors import CannotWrite
 from resattn.training.stopping import StopSignals, TrainingStopped
 
 
@@ -61,3 +62,13 @@ def test_a_signal_that_came_while_something_else_ended_the_block_is_passed_on() 
 
     with pytest.raises(TrainingStopped), StopSignals():
         ends_otherwise()
+
+
+def test_a_save_that_failed_weighs_more_than_the_signal_it_was_for() -> None:
+    def fails_to_save() -> None:
+        with StopSignals() as inner, inner.held():
+            signal.raise_signal(signal.SIGTERM)
+            raise CannotWrite("the disk is full")
+
+    with pytest.raises(CannotWrite), StopSignals():
+        fails_to_save()

@@ -2,9 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,23 +67,16 @@ def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> F
     return layout
 
 
-def read_known_classes(path: Path, names: Mapping[str, int], faults: Faults) -> list[PlannedFile]:
-    """The files of a class-per-folder tree whose folders are called by some of `names`, which says their labels.
+def read_known_classes(path: Path, label_of: Callable[[str], int], faults: Faults) -> list[PlannedFile]:
+    """The files of a class-per-folder tree where `label_of` says the label of a folder by its name.
 
-    Raises ResattnError for a folder named after none, and where there are no images.
+    Raises what that raises, and ResattnError where there are no images.
     """
     _require_folder(path)
     planned = []
     for folder in _subfolders(path):
-        if folder.name not in names:
-            near = get_close_matches(folder.name, names, n=1)
-            guess = (
-                f"did you mean {near[0]}?"
-                if near
-                else f"name it like one: {', '.join(sorted(names)[:5])} ..."
-            )
-            raise ResattnError(f"{folder} is named after no class of the network", guess)
-        planned += [PlannedFile(file, names[folder.name], name) for file, name in _walk(folder, path, faults)]
+        label = label_of(folder.name)
+        planned += [PlannedFile(file, label, name) for file, name in _walk(folder, path, faults)]
     if not planned:
         raise ResattnError(f"{path} holds no images in class folders", f"put them into {path / 'CLASS'}")
     return planned

@@ -19,6 +19,7 @@ from resattn.data.faults import Faults
 from resattn.data.folder_layout import FolderLayout, PlannedFile, read_folder
 from resattn.data.packing import DESCRIPTION, PackedWriter, PreparedReport, check_name
 from resattn.errors import ResattnError
+from resattn.files import expanded
 
 RESERVED_NAMES = ("tiny-imagenet", "cifar10", "cifar100", "shapes")
 SMALLEST, LARGEST = 8, 1024
@@ -89,7 +90,7 @@ def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[st
     nothing to do. Bad files are left out and listed. A name that another folder's data set has gets a number. Raises
     ResattnError as `prepare_image_folder` does, and where no class has a second image, to validate on.
     """
-    path = path.expanduser()
+    path = expanded(path)
     layout = read_folder(path, Faults(action="skip", mend=""), val_share=VAL_SHARE, seed=0)
     if "val" not in layout.splits:
         raise ResattnError(

@@ -2,7 +2,7 @@
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from resattn.data.folder_layout import read_known_classes
 from resattn.data.image_folder import decode_file, description_of, folder_stem, identity
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
+from resattn.files import expanded
 
 FOLDER = "folder:"
 
@@ -27,18 +28,22 @@ def folder_of(data: str) -> Path | None:
 
 
 def read_labelled_folder(
-    path: Path, class_ids: Sequence[str], class_names: Sequence[str], *, size: int
+    path: Path,
+    class_ids: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    label_of: Callable[[str], int],
+    size: int,
 ) -> tuple[PackedSplit, list[str]]:
     """Every image of a tree with one folder a class, in memory, as the split "all"; and what was left out, and why.
 
-    Folders are named after classes, by id or by name; not all classes need one. Images are decoded as by
-    `prepare_image_folder`; those that cannot be are left out. Raises ResattnError for a folder named after no class,
-    and where no image is left.
+    `label_of` says which class a folder's name is; not all classes need one. Images are decoded as by
+    `prepare_image_folder`; those that cannot be are left out. Raises what `label_of` raises, and ResattnError where no
+    image is left.
     """
-    path = path.expanduser()
+    path = expanded(path)
     faults = Faults(action="skip", mend="")
-    labels = {name: label for names in (class_names, class_ids) for label, name in enumerate(names)}
-    files = read_known_classes(path, labels, faults)
+    files = read_known_classes(path, label_of, faults)
     source, kept, images = hashlib.sha256(), [], []
     with progress.bar(total=len(files), description=f"reading {path}") as advance:
         for file, digest, pixels in in_order(partial(decode_file, size=size), files):
@@ -67,8 +72,12 @@ def read_labelled_folder(
     return split, faults.skipped
 
 
-def packed_from(path: Path, name: str) -> bool:
-    """Whether the prepared data set `name` was made of the folder `path`."""
-    there = description_of(name, home.data_root()) or {}
+def packed_from(path: Path, name: str) -> bool | None:
+    """Whether the prepared data set `name` was made of the folder `path`; None where it is not there to say."""
+    there = description_of(name, home.data_root())
+    if there is None:
+        return None
     words = shlex.split(str(there.get("command") or ""))
-    return words[:3] == ["resattn", "prepare", "folder"] and words[3] == str(path.expanduser().absolute())
+    return (
+        words[:3] == ["resattn", "prepare", "folder"] and Path(words[3]).resolve() == expanded(path).resolve()
+    )

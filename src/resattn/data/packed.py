@@ -30,6 +30,7 @@ from resattn.data.packing import (
 )
 from resattn.data.shapes import prepare_shapes
 from resattn.errors import ResattnError
+from resattn.files import is_folder
 
 __all__ = [
     "PackedSplit",
@@ -245,10 +246,10 @@ def _not_prepared(data: str, root: Path) -> ResattnError:
     if command:
         return ResattnError(f"{data} is not prepared (looked in {root})", command)
     path = data.removeprefix("folder:")
-    if Path(path).expanduser().is_dir():
+    if is_folder(path):
         return ResattnError(
             f"{path} is a folder, and the name of a prepared data set is wanted here",
-            f"`resattn train` takes --data folder:{shlex.quote(path)}; elsewhere: {_folder_command('NAME', path)}",
+            f"give --data folder:{shlex.quote(path)} to train or evaluate; elsewhere: {_folder_command('NAME', path)}",
         )
     known = {*PREPARE_COMMANDS, *prepared_data_sets(root=root)}
     near = get_close_matches(data, known, n=1, cutoff=0.6)

@@ -45,6 +45,8 @@ def class_number(network: nn.Module, name: str) -> int:
     Upper and lower case are one. Raises ResattnError where there is no such class, or more than one.
     """
     labels, descriptions = class_names(network)
+    if name in labels:
+        return labels.index(name)
     names = [(a.casefold(), b.casefold()) for a, b in zip(labels, descriptions, strict=True)]
     wanted = name.strip().casefold()
     for ways in (

@@ -126,7 +126,7 @@ def evaluate_localization(
     Thresholds are tuned on `tuning_images` images of `tuning_split`, as many of each class as there are, always the
     same. Readings explain the class the network finds likeliest, right or wrong. `limit` takes that many images of
     `split`, spread over its classes. A network without masks that tell places is scored by Grad-CAM alone. Raises
-    ResattnError for a split without boxes, classes that are not the network's, and where Captum is not installed.
+    ResattnError for a split without boxes and classes that are not the network's.
     """
     require_same_classes(network, split)
     execution = execution or reference_execution()

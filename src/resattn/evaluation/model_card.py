@@ -194,6 +194,12 @@ def _licence(card: CardFacts) -> str:
     # tiny-imagenet-32 and the like are the same images.
     terms = [_DATA_TERMS.get("tiny-imagenet" if data.startswith("tiny-imagenet-") else data, _OTHER_TERMS)]
     if start := yaml.safe_load(card.facts["recipe"]).get("start_from"):
-        terms.append(f"Training began with other weights ({start}), whose terms hold as well.")
-        terms += [_IMAGENET_TERMS] if start == "pretrained" and _IMAGENET_TERMS not in terms else []
+        terms.append(
+            f"Training began with the weights of {start}: what holds for those holds for these, too."
+        )
+        if start == "pretrained":
+            terms.append(
+                "They ship with resattn and were trained on ImageNet's images, which their owners allow to be used for "
+                "**non-commercial research and education only**."
+            )
     return f"## Licence\n\nThe code is under Apache-2.0. {' '.join(terms)}"

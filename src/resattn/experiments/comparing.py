@@ -37,6 +37,11 @@ def compare(comparison: Comparison, *, parent: Path = COMPARISONS) -> Comparison
         if not runs:
             raise
         stopped = signal
+    except torch.OutOfMemoryError as error:
+        raise ResattnError(
+            f"the memory of this device is too small: {str(error).splitlines()[0]}",
+            "go on where there is more, or give all arms a smaller batch: --set batch_size=64",
+        ) from error
     return write_report(comparison, runs, parent=parent, stopped=stopped)
 
 
@@ -70,11 +75,6 @@ def _train(planned: PlannedRun, series: Series) -> None:
         with whole_text_file(folder.path / DIVERGED) as file:
             file.write(error.what + "\n")
         _say(f"{series}: {error.what}")
-    except torch.OutOfMemoryError as error:
-        raise ResattnError(
-            f"{_label(planned)} does not fit into the memory of this device: {str(error).splitlines()[0]}",
-            "go on where there is more, or give all arms a smaller batch: --set batch_size=64",
-        ) from error
 
 
 def _label(planned: PlannedRun) -> str:

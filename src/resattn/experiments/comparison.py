@@ -104,7 +104,8 @@ def read_comparison(
     lengths that are not equal though declared so.
     """
     source = f"comparison {path}"
-    if path.parent != SHIPPED and (SHIPPED / path.name).exists():
+    ships = path.resolve().parent == SHIPPED.resolve()
+    if not ships and (SHIPPED / f"{path.stem}.yaml").exists():
         raise ResattnError(
             f"{path} is called like a comparison that ships, and would take the place of its report",
             "give the file another name",
@@ -123,7 +124,7 @@ def read_comparison(
     time, length = _length(base, said, time, source)
     recipes, against = _recipes(said, base, source), _against(said, source)
     chosen = _chosen(said, arms, against, source)
-    named = path.stem if path.parent == SHIPPED else str(path)
+    named = path.stem if ships else str(path)
     return Comparison(
         name=path.stem,
         command=shlex.join(["resattn", "compare", named, *options]),

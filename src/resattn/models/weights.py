@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from resattn.errors import ResattnError
+from resattn.errors import CannotWrite, ResattnError
 from resattn.files import whole_file
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.registry import build_described
@@ -66,7 +66,12 @@ def save_weights(path: Path | str, network: ResidualAttentionNetwork, *, metadat
         with whole_file(path) as temporary:
             temporary.touch()
             permissions = temporary.stat().st_mode
-            save_file(tensors, temporary, header)
+            try:
+                save_file(tensors, temporary, header)
+            except SafetensorError as error:
+                raise CannotWrite(
+                    f"cannot write {path}: {error}", "make room there, or choose another place"
+                ) from error
             temporary.chmod(permissions)  # safetensors makes files that only their owner can read
             with safe_open(temporary, framework="pt"):  # refuses a header too large to be read again
                 pass

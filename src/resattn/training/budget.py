@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from resattn.data.batches import TrainingBatches
 from resattn.hardware import Execution
@@ -80,18 +81,22 @@ class Probe:
         self._optimizer = make_optimizer(self._network, recipe.optimization, products=execution.precision)
 
     def step(self, kind: StepKind) -> float:
-        """One optimizer step on batches of this kind; the seconds it took."""
-        started = time.perf_counter()
+        """Train on one batch of this kind; the seconds of a step, which may be one of several such batches."""
         self._optimizer.zero_grad()
-        for _ in range(self._recipe.optimization.accumulate):
-            loss = self._backward(kind)
+        started = time.perf_counter()
+        self._backward(kind)
+        done = self._clock()
         average_gradients(self._network)
         self._optimizer.step()
-        loss.item()
-        return time.perf_counter() - started
+        return self._recipe.optimization.accumulate * (done - started) + self._clock() - done
 
-    def _backward(self, kind: StepKind) -> Tensor:
-        """Add the gradients of one batch; its loss."""
+    def _clock(self) -> float:
+        """The time when the device has done what it was told."""
+        if self._execution.device.type == "cuda":
+            torch.cuda.synchronize(self._execution.device)
+        return time.perf_counter()
+
+    def _backward(self, kind: StepKind) -> None:
         batch, device = self._batches.batch(self._numbers[kind]), self._execution.device
         moved = batch._replace(
             images=batch.images.to(device),
@@ -102,7 +107,6 @@ class Probe:
             self._network, moved, self._execution, self._recipe.label_smoothing, head_only=kind.head_only
         )
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss
 
     def mean(self, seconds: Mapping[StepKind, float]) -> float:
         """Seconds an optimizer step, the mean over the run, from those a step of each kind."""

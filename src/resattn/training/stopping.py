@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 
+from resattn.errors import CannotWrite
 from resattn.training.checkpoints import Checkpoints
 from resattn.training.processes import largest
 
@@ -72,8 +73,9 @@ class StopSignals:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         sys.unraisablehook = self._tell_unraisable
-        if self.requested is not None and not isinstance(error, TrainingStopped):
-            # It came when something else was about to end the block, and nobody was told.
+        if self.requested is not None and not isinstance(error, TrainingStopped | CannotWrite):
+            # It came when something else was about to end the block, and nobody was told. That nothing could be saved
+            # weighs more.
             os.kill(os.getpid(), self.requested)
 
     def install(self) -> None:
