@@ -1,7 +1,7 @@
 """How many times faster than the usual input pipeline are resattn's training batches?
 
-Claim: packed uint8 images, gathered, mirrored and shifted a batch at a time in the training process, are ready at
-least 20 times as fast as the usual way makes them. No network runs.
+Claim: packed uint8 images, gathered, mirrored and shifted a batch at a time in the training process, are ready some
+20 times as fast as the usual way makes them in the same process. No network runs.
 
 Peer: torchvision's ImageFolder with RandomCrop (reflected padding of 4), RandomHorizontalFlip, ToTensor and Normalize,
 and torch's DataLoader that shuffles, with 0 and with 2 workers; the same images as JPEG files in class folders. Files

@@ -48,7 +48,7 @@ class Hourglass(nn.Module):
     residual units (the paper's r) before and behind the inner hourglass. With `skip` "unit" the features
     before the inner hourglass are added to its output through one unit, and nothing else is added; with
     "none" they are not. The structure "local" leaves out pooling and up-sampling, and has the same
-    convolutions (the paper's comparison in table 3).
+    convolutions, at full resolution (after the paper's comparison in table 3, whose local mask has fewer).
     """
 
     def __init__(
