@@ -3,7 +3,7 @@
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +222,15 @@ def test_threads_end_with_the_work_even_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="odd"):
         list(in_order(fail, range(10_000), workers=4))
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_what_was_drawn_before_a_failure_comes_before_it(workers: int) -> None:
+    def items() -> Iterator[int]:
+        yield from range(70)
+        raise ValueError
+
+    done = []
+    with pytest.raises(ValueError):
+        done.extend(in_order(lambda item: item, items(), workers=workers))
+    assert done == list(range(70))

@@ -41,7 +41,8 @@ class Spotlight(nn.Module):
 
 
 def made(masks: dict[str, Tensor], gradients: dict[str, Tensor]) -> Look:
-    return Look(log_probs=torch.zeros(1, 2), masks=masks, gradients=gradients)
+    zeros = torch.zeros(1, 2)
+    return Look(logits=zeros, log_probs=zeros, all_masks=masks, masks=masks, gradients=gradients)
 
 
 def test_gradients_are_of_the_log_odds_of_the_likeliest_class_or_of_a_given_one() -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from resattn.errors import ResattnError
+from resattn.evaluation.inference import class_names
 from resattn.models import Output, create_model
 from resattn.models.attention_module import AttentionModule
 from resattn.models.network import IMAGENET_MEAN, IMAGENET_STD, ClassifierHead, ResidualAttentionNetwork
@@ -121,3 +123,13 @@ def test_tracing_keeps_logits_and_masks(trained: WithMasks) -> None:
         traced = torch.jit.trace(trained, images)
     for found, expected in zip(traced(images), trained(images), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_fresh_classifier_has_no_names() -> None:
+    network = create_model("resattn_mini", num_classes=2)
+    network.pretrained_cfg = {**network.pretrained_cfg, "label_names": ("a", "b"), "label_descriptions": {}}
+    network.reset_classifier(3)
+    assert not {"label_names", "label_descriptions"} & network.pretrained_cfg.keys()
+    network.pretrained_cfg["label_names"] = ("a", "b")
+    with pytest.raises(ResattnError, match="has 3 outputs and the names of 2 classes"):
+        class_names(network)

@@ -194,3 +194,14 @@ def test_a_network_that_gives_no_numbers_is_told_before_it_serves(fake_runtime) 
 def test_limits_are_checked(limits: dict[str, Any], said: str) -> None:
     with pytest.raises(ResattnError, match=said):
         Limits(**limits)
+
+
+def test_who_asks_for_no_masks_waits_for_none(fake_runtime) -> None:
+    async def work(batcher: Batcher) -> list[Answer]:
+        return await asyncio.gather(*(batcher.submit(one_colour(k), masks=k == 1) for k in range(3)))
+
+    runtime = fake_runtime()
+    answers = run(work, runtime, gather_seconds=0.5, batch=3)
+    assert runtime.batches == [2, 1]
+    assert [bool(answer.masks) for answer in answers] == [False, True, False]
+    assert [int(answer.probabilities.argmax()) for answer in answers] == [0, 1, 2]

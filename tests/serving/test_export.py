@@ -322,7 +322,8 @@ def test_images_to_compare_on(trained_dots) -> None:
     assert real_images(foreign, val).labels is None
     np.testing.assert_array_equal(noise((3, 9, 7)).pixels, noise((3, 9, 7)).pixels)
     assert noise((3, 9, 7)).pixels.shape == (64, 9, 7, 3)
-    assert at_size(images(2), (SIDE, SIDE)) is not None
+    pixels = images(2)
+    assert at_size(pixels, (SIDE, SIDE)) is pixels
     assert at_size(images(2), (20, 20)).shape == (2, 20, 20, 3)
     np.testing.assert_array_equal(at_size(np.full((1, 9, 9, 3), 77, np.uint8), (5, 5)), 77)
 

@@ -113,8 +113,12 @@ def test_it_does_not_go_on_with_something_else(trained_dots, shards: Path, tmp_p
         predict_to_file("resattn_mini", [str(shards)], out)
     out.unlink()
     (tmp_path / "empty").mkdir()
+    # What was begun with nothing done is no beginning.
+    with pytest.raises(ResattnError, match="shrads does not exist"):
+        predict_to_file("resattn_mini", ["shrads"], out)
     with pytest.raises(ResattnError, match="empty holds no image files"):
         predict_to_file("resattn_mini", [str(shards), str(tmp_path / "empty")], out)
+    assert len(lines(tmp_path / "out.jsonl.partial")) == 300
     with pytest.raises(ResattnError, match="was begun with top 5, and now it is 1"):
         predict_to_file("resattn_mini", [str(shards), str(tmp_path / "empty")], out, top=1)
     with pytest.raises(ResattnError, match="was begun with paths") as caught:

@@ -341,3 +341,31 @@ def test_a_server_that_is_gone_is_told(serve, open_page) -> None:
     page.wait_for_selector(ERROR)
     assert "The server cannot be reached." in page.get_by_role("alert").inner_text()
     assert page.get_by_role("button", name="Try again").is_visible()
+
+
+def test_what_cannot_be_read_is_told_and_try_again_asks_for_the_same(serve, open_page) -> None:
+    live = serve()
+    page = open_page(live.url)
+    page.get_by_role("button", name="Goldfish").click()
+    page.wait_for_selector(RESULT)
+    # As where a folder was dropped, or the file changed on the disk.
+    page.evaluate(
+        "Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('', 'NotReadableError'))"
+    )
+    page.set_input_files("#choose", files=[{"name": "a.png", "mimeType": "image/png", "buffer": b"x"}])
+    page.wait_for_selector(ERROR)
+    told = page.get_by_role("alert").inner_text()
+    assert "a.png" in told and "The file cannot be read." in told
+    assert page.locator("#classes li").count() == 0
+    page.reload()
+    page.get_by_role("button", name="Goldfish").click()
+    page.wait_for_selector(RESULT)
+    page.route("**/lemon.png", lambda route: route.abort())
+    page.get_by_role("button", name="Lemon").click()
+    page.wait_for_selector(ERROR)
+    assert "The drawing could not be fetched." in page.get_by_role("alert").inner_text()
+    assert page.locator("#classes li").count() == 0
+    page.unroute("**/lemon.png")
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector("#photo[alt*=lemon]")
+    page.wait_for_selector(RESULT)

@@ -211,3 +211,10 @@ def test_who_asks_to_close_may_not_send_for_ever(serve, monkeypatch: pytest.Monk
 
 def connections_of(live: Any) -> int:
     return len(live.server._uvicorn.server_state.connections)
+
+
+@pytest.mark.parametrize("address", [b"http://host:8000", b"http://h:99999/"])
+def test_an_address_that_is_none_is_told_so(serve, address: bytes) -> None:
+    with connected(serve()) as client:
+        client.sendall(b"GET " + address + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert everything_from(client).startswith(b"HTTP/1.1 400 ")

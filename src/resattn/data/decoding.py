@@ -124,23 +124,26 @@ def in_order(
 
     `items` is drawn from in the calling thread. `workers` defaults to the number of cores this process may
     use. Where items hold much memory, `size` says how many bytes one does: no more are drawn while those in
-    work hold 256 MiB.
+    work hold 256 MiB. What drawing raises is raised after the results of those drawn before.
     """
     workers = workers or usable_cores()
     source = iter(items)
     pool = ThreadPoolExecutor(workers)
     pending: deque[tuple[Future[list[Result]], int]] = deque()
     held = 0
+    failure: Exception | None = None
     try:
         while True:
-            while len(pending) < 2 * workers and held < _HELD_BYTES:
-                chunk, chunk_bytes = _chunk(source, size)
+            while failure is None and len(pending) < 2 * workers and held < _HELD_BYTES:
+                chunk, chunk_bytes, failure = _chunk(source, size)
                 if not chunk:
                     break
                 work = pool.submit(lambda chunk: [function(item) for item in chunk], chunk)
                 pending.append((work, chunk_bytes))
                 held += chunk_bytes
             if not pending:
+                if failure is not None:
+                    raise failure
                 return
             work, chunk_bytes = pending.popleft()
             yield from work.result()
@@ -149,16 +152,19 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _chunk(source: Iterator[Item], size: Callable[[Item], int]) -> tuple[list[Item], int]:
-    """The next items, 32 at most and fewer where they hold more than 8 MiB, and how many bytes they hold."""
+def _chunk(source: Iterator[Item], size: Callable[[Item], int]) -> tuple[list[Item], int, Exception | None]:
+    """The next items, 32 at most and fewer where they hold more than 8 MiB; their bytes; what ended the drawing."""
     chunk: list[Item] = []
     chunk_bytes = 0
-    for item in islice(source, _CHUNK):
-        chunk.append(item)
-        chunk_bytes += size(item)
-        if chunk_bytes >= _CHUNK_BYTES:
-            break
-    return chunk, chunk_bytes
+    try:
+        for item in islice(source, _CHUNK):
+            chunk.append(item)
+            chunk_bytes += size(item)
+            if chunk_bytes >= _CHUNK_BYTES:
+                break
+    except Exception as error:
+        return chunk, chunk_bytes, error
+    return chunk, chunk_bytes, None
 
 
 def usable_cores() -> int:

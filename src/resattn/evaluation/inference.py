@@ -32,9 +32,18 @@ def model_name(network: nn.Module) -> str:
 
 
 def class_names(network: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The ids of a network's classes and their readable names, one of each a logit; numbers where it carries none."""
+    """The ids of a network's classes and their readable names, one of each a logit; numbers where it carries none.
+
+    Raises ResattnError where it has other outputs than names.
+    """
     known = configuration(network)
-    labels = known.get("label_names") or range(getattr(network, "num_classes", 0))
+    outputs = getattr(network, "num_classes", None)
+    labels = known.get("label_names") or range(outputs or 0)
+    if outputs is not None and len(labels) != outputs:
+        raise ResattnError(
+            f"{model_name(network)} has {outputs} outputs and the names of {len(labels)} classes",
+            "write those of its own into pretrained_cfg, as label_names and label_descriptions",
+        )
     readable = known.get("label_descriptions") or {}
     return tuple(map(str, labels)), tuple(str(readable.get(label, label)) for label in map(str, labels))
 

@@ -33,12 +33,14 @@ ROUNDING = 1e-5
 class Look:
     """What a network made of N images, and what an answer owes to its masks.
 
-    log_probs: N x classes. masks: by "stage{i}.{j}", N x C x h x w. gradients: of the log-odds of one class of each
-    image with respect to each mask, the same keys and shapes. Masks of one position tell no place and
-    have no entry.
+    logits, log_probs: N x classes. all_masks: by "stage{i}.{j}", N x C x h x w. masks: those that tell places, which
+    one of a single position does not. gradients: of the log-odds of one class of each image with respect to each of
+    these, the same keys and shapes.
     """
 
+    logits: Tensor
     log_probs: Tensor
+    all_masks: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor]
 
@@ -69,9 +71,12 @@ def look(network: nn.Module, images: Tensor, classes: Tensor | None = None) -> L
     # Images do not mix: the gradient of the sum holds each one's own.
     answers = _log_odds(logits.float(), chosen).sum()
     gradients = torch.autograd.grad(answers, list(masks.values())) if masks else ()
+    all_masks = {key: mask.detach().float() for key, mask in found.items()}
     return Look(
+        logits=logits.detach(),
         log_probs=log_probs.detach(),
-        masks={key: mask.detach().float() for key, mask in masks.items()},
+        all_masks=all_masks,
+        masks={key: all_masks[key] for key in masks},
         gradients={key: gradient.float() for key, gradient in zip(masks, gradients, strict=True)},
     )
 

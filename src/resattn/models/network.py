@@ -160,6 +160,11 @@ class ResidualAttentionNetwork(nn.Module):
             raise ValueError(f"these networks pool by average only, not {global_pool!r}")
         self.head.reset(num_classes)
         self.head.fc.to(device=self.mean.device, dtype=self.mean.dtype)
+        # What the classes were called does not hold for those that it is to learn.
+        kept = {
+            k: v for k, v in self.pretrained_cfg.items() if k not in ("label_names", "label_descriptions")
+        }
+        self.pretrained_cfg = self.default_cfg = kept
 
 
 def _classifier(in_features: int, num_classes: int) -> nn.Module:

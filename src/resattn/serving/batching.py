@@ -146,14 +146,19 @@ class Batcher:
 
     def _compute(self, batch: Sequence[_Waiting]) -> list[Answer]:
         images = np.stack([one.pixels for one in batch])
-        # A network may have no masks, and an exported file without them refuses to be asked.
-        if not self._runtime.mask_names or not any(one.masks for one in batch):
-            return [Answer(row, {}) for row in _probabilities(self._runtime(images))]
-        logits, masks = self._runtime.with_masks(images)
-        return [
-            Answer(row, {name: mask[k].mean(axis=0) for name, mask in masks.items()} if one.masks else {})
-            for k, (one, row) in enumerate(zip(batch, _probabilities(logits), strict=True))
-        ]
+        # A network may have no masks, and an exported file without them refuses to be asked. Masks cost several times
+        # what classes do: who asks for none does not wait for them to be computed of his image, too.
+        with_masks = [k for k, one in enumerate(batch) if one.masks and self._runtime.mask_names]
+        without = [k for k in range(len(batch)) if k not in with_masks]
+        answers: dict[int, Answer] = {}
+        if without:
+            rows = _probabilities(self._runtime(images[without]))
+            answers = {k: Answer(row, {}) for k, row in zip(without, rows, strict=True)}
+        if with_masks:
+            logits, masks = self._runtime.with_masks(images[with_masks])
+            for place, (k, row) in enumerate(zip(with_masks, _probabilities(logits), strict=True)):
+                answers[k] = Answer(row, {name: mask[place].mean(axis=0) for name, mask in masks.items()})
+        return [answers[k] for k in range(len(batch))]
 
 
 def _deliver(batch: Sequence[_Waiting], outcome: list[Answer] | Exception) -> None:

@@ -119,10 +119,10 @@ class _Guarded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.ended:
             return
-        self._in_head = False
         self._loose_bytes = 0
         self._set_timer(None)
-        super().on_headers_complete()
+        super().on_headers_complete()  # raises for an address that is none, when no request has begun yet
+        self._in_head = False
         if len(self.pipeline) > _PIPELINED:
             self._cut_off()
 

@@ -1,10 +1,10 @@
 """An exported network run without torch: uint8 images in, logits out, through ONNX Runtime or OpenVINO.
 
-This file and what it imports need numpy and a runtime only. What the file says about itself is one JSON object, the
-entry `resattn` of its metadata: `model`, `data`, `format`, `resattn` (the version that wrote it), `label_names` (logit
-k belongs to label_names[k]), `label_descriptions` (id -> readable name), `input_size` ([channels, height, width]),
-`input` (name, layout, type, range and order of the channels), `normalization` (mean and std, applied inside) and
-`masks` (names of the outputs behind `logits`).
+Nothing here needs torch, though importing the package does (README has a few lines that run a file without it). What
+the file says about itself is one JSON object, the entry `resattn` of its metadata: `model`, `data`, `format`, `resattn`
+(the version that wrote it), `label_names` (logit k belongs to label_names[k]), `label_descriptions` (id -> readable
+name), `input_size` ([channels, height, width]), `input` (name, layout, type, range and order of the channels),
+`normalization` (mean and std, applied inside) and `masks` (names of the outputs behind `logits`).
 """
 
 import importlib

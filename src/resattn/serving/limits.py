@@ -12,15 +12,13 @@ class Limits:
     """The limits of a server; each has its own status (see `resattn.serving.refusals`).
 
     body_bytes: of one request. pixels: width times height of one image, before it is made smaller. images: of one
-    request. requests: in the server at once, uploads included. held_bytes: of all bodies not yet decoded. queue: images
-    decoded or waiting or being computed. batch: images computed at once. gather_seconds: how long the first image of a
-    batch waits for others. upload_seconds: from the head of a request to the end of its body. head_seconds: from a
-    connection, or the first byte of a request on it, to the end of its head. head_bytes: of that head, and the headers
-    behind a body. answer_seconds: from the end of the body to the answer. connections: open at once, idle ones
-    included.
-
-    Raises ResattnError for anything that is not above 0 or has no end, and for a queue that one request can never fit
-    into.
+    request. requests: in the server at once, uploads included. held_bytes: of all bodies, from their first byte to
+    the answer. queue: images decoded or waiting or being computed. batch: images computed at once. gather_seconds:
+    how long the first image of a batch waits for others. upload_seconds: from the head of a request to the end of
+    its body. head_seconds: from a connection, or the first byte of a request on it, to the end of its head.
+    head_bytes: of that head, and the headers behind a body. answer_seconds: from the end of the body to the answer.
+    connections: open at once, idle ones included. Raises ResattnError for anything that is not above 0 or has no
+    end, and for a queue that one request can never fit into.
     """
 
     body_bytes: int = 16 * 2**20

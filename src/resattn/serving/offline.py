@@ -46,8 +46,9 @@ def predict_to_file(source: str, paths: Sequence[str], out: Path, *, top: int = 
     predictor = Predictor.open(source)
     try:
         with _alone(out):
-            _require_same_job(job, {"network": source, "weights": sha256, "paths": list(paths), "top": top})
             before, last = _whole_lines(partial)
+            asked = {"network": source, "weights": sha256, "paths": list(paths), "top": top}
+            _require_same_job(job, asked, begun=before > 0)
             images = _after(last, iter_images(paths, skip=max(0, before - 1)), out)
             with partial.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 done, unreadable = _write(predictor, images, file, top)
@@ -95,9 +96,9 @@ def _write(
     return done - unreadable, unreadable
 
 
-def _require_same_job(file: Path, job: dict[str, Any]) -> None:
-    """Write down what is to be done; where that is written already, it has to be the same."""
-    if not file.exists():
+def _require_same_job(file: Path, job: dict[str, Any], *, begun: bool) -> None:
+    """Write down what is to be done; where that is `begun`, it has to be what is written already."""
+    if not begun or not file.exists():
         with whole_text_file(file) as text:
             text.write(json.dumps(job) + "\n")
         return

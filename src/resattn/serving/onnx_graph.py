@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resattn.errors import ResattnError
-from resattn.evaluation.inference import configuration, model_name
+from resattn.evaluation.inference import class_names, configuration, model_name
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.serving.exported_model import INPUT, LOGITS, METADATA_KEY
 from resattn.version import __version__
@@ -74,8 +74,7 @@ def onnx_graph(network: ResidualAttentionNetwork, *, masks: bool) -> "onnx.Model
 def describe(graph: "onnx.ModelProto", network: ResidualAttentionNetwork, *, format: str) -> None:
     """Write into the graph what it is; `resattn.serving.exported_model` says which fields there are."""
     known = configuration(network)
-    labels = list(known.get("label_names") or map(str, range(network.num_classes)))
-    descriptions = known.get("label_descriptions") or {}
+    labels, descriptions = class_names(network)
     channels, height, width = input_size(network)
     contract = (
         f"float32, N x {channels} x {height} x {width}, {_colours(channels)} in [0, 1]; normalised inside; scale the"
@@ -87,7 +86,7 @@ def describe(graph: "onnx.ModelProto", network: ResidualAttentionNetwork, *, for
         "format": format,
         "resattn": __version__,
         "label_names": labels,
-        "label_descriptions": {label: str(descriptions.get(label, label)) for label in labels},
+        "label_descriptions": dict(zip(labels, descriptions, strict=True)),
         "input_size": [channels, height, width],
         "input": {
             "name": INPUT,

@@ -1,6 +1,7 @@
 """Images of any kind in, readable predictions out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,13 +145,19 @@ class Predictor:
     def _outcomes(
         self, images: Iterable[ImageSource], top: int, masks: MaskDetail
     ) -> Iterator[Prediction | Unreadable]:
-        held: list[tuple[str | None, Pixels | ResattnError]] = []
-        for prepared in in_order(self._prepare, images, size=encoded_bytes):
-            held.append(prepared)
-            if len(held) == self.batch_size:
-                yield from self._batch_outcomes(held, top, masks)
-                held = []
-        yield from self._batch_outcomes(held, top, masks)
+        prepared = in_order(self._prepare, images, size=encoded_bytes)
+        failure = None
+        while failure is None:
+            held: list[tuple[str | None, Pixels | ResattnError]] = []
+            try:
+                held.extend(islice(prepared, self.batch_size))
+            except ResattnError as error:  # of a folder or an archive, which the images before it outlive
+                failure = error
+            if not held:
+                break
+            yield from self._batch_outcomes(held, top, masks)
+        if failure is not None:
+            raise failure
 
     def _batch_outcomes(
         self, held: Sequence[tuple[str | None, Pixels | ResattnError]], top: int, masks: MaskDetail

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from resattn.errors import ResattnError
-from resattn.evaluation.inference import configuration, model_name, network_input
+from resattn.evaluation.inference import class_names, configuration, model_name, network_input
 from resattn.evaluation.saliency import combined_saliency, look, running_with_gradients
 from resattn.hardware import Execution, keep_freed_memory, reference_execution
 from resattn.models.loading import load
@@ -65,10 +65,7 @@ class NetworkRuntime:
             raise ResattnError(f"the network has no {lacking}", "serve a trained run, or an exported file")
         self.model = model_name(network)
         self.data = str(known.get("data") or "")
-        names = known.get("label_names") or range(network.num_classes)
-        readable = dict(known.get("label_descriptions") or {})
-        self.labels = tuple(str(label) for label in names)
-        self.descriptions = tuple(str(readable.get(label, label)) for label in self.labels)
+        self.labels, self.descriptions = class_names(network)
         channels, height, width = map(int, known["input_size"])
         self.input_size = channels, height, width
         self._execution = execution or reference_execution()
@@ -88,15 +85,13 @@ class NetworkRuntime:
     def with_masks(self, images: Pixels) -> tuple[Floats, dict[str, Floats]]:
         """Logits, every mask, N x C x H' x W' or N x 1 x H' x W', and the combined saliency, N x 1 x H x W."""
         given = network_input(images, self._execution)
-        with torch.inference_mode(), self._execution.autocast():
-            logits, masks = self._network.forward_with_masks(given)
-            maps = {name: _on_cpu(mask) for name, mask in masks.items()}
         with running_with_gradients(self._network, self._execution):
             seen = look(self._network, given)
+            maps = {name: _on_cpu(mask) for name, mask in seen.all_masks.items()}
             if seen.masks:
                 mirrored = look(self._network, given.flip(3), seen.predicted)
                 maps[COMBINED] = _on_cpu(combined_saliency(seen, mirrored, self.input_size[1:])[:, None])
-        return _on_cpu(logits), maps
+        return _on_cpu(seen.logits), maps
 
 
 def open_runtime(source: str | Path) -> Runtime:

@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 
 class Uploads:
-    """Takes requests in: at most `limits.requests` at a time, and `limits.held_bytes` of bodies.
+    """Takes requests in: at most `limits.held_bytes` of bodies at a time.
 
     Decoding has as many threads as this process may use cores, `size` is the side of the square the network sees.
     """
@@ -59,15 +59,24 @@ class Uploads:
         if boundary is None and not kind.lower().startswith(("image/", "application/octet-stream")):
             raise Refusal(415, f"a body of the type {kind[:100]} is no image", _HOW)
         body = bytearray()
+        held = 0
         try:
             await self._read(request, body)
+            held = len(body)
+
+            def taken() -> bytes:
+                """The body as bytes, which is then held once and not twice."""
+                whole = bytes(body)
+                body.clear()
+                return whole
+
             if boundary is None:
-                yield [Upload(None, bytes(body))]
+                yield [Upload(None, taken())]
             else:
                 most = self._limits.images
-                yield await self.in_pool(lambda: files_of(bytes(body), boundary, field=field, most=most))
+                yield await self.in_pool(lambda: files_of(taken(), boundary, field=field, most=most))
         finally:
-            self._held -= len(body)
+            self._held -= held or len(body)
 
     async def pixels(self, upload: Upload) -> Pixels:
         """What the network sees of an image: upright, short side scaled, centre square, uint8 size x size x 3.

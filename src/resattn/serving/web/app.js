@@ -18,7 +18,7 @@ const page = document.documentElement;
 
 let limits = null; // of the server, once it has said them
 let token = storedToken();
-let last = null; // what was asked last: {blob, name}
+let last = null; // what was asked last: {source, name}
 let underWay = null; // AbortController of the request
 let stages = []; // [{name, image, mask}] of what is shown
 
@@ -116,27 +116,29 @@ async function useToken() {
   }
   $("token").hidden = true;
   if (page.dataset.state !== "error") return;
-  if (last) look(last.blob, last.name);
+  if (last) look(last.source, last.name);
   else clearTrouble();
 }
 
 // ---- an image in
 
-async function look(blob, name) {
+/** Look at what `source` is, or fetches: a Blob. */
+async function look(source, name) {
   underWay?.abort();
   const mine = (underWay = new AbortController());
-  last = { blob, name };
-  show(blob, name);
+  last = { source, name };
+  clear();
   setState("loading", `Looking at ${name} …`);
   try {
-    if (limits && blob.size > limits.body_bytes) {
-      const most = Math.round(limits.body_bytes / 2 ** 20);
-      throw new Trouble(`the file has ${Math.ceil(blob.size / 2 ** 20)} MiB`, `send ${most} MiB at most`, 413);
-    }
+    const blob = source instanceof Blob ? source : await source(mine.signal);
+    if (mine.signal.aborted) return;
+    show(blob, name);
+    const bytes = await bytesOf(blob);
+    if (mine.signal.aborted) return;
     const prediction = await ask(`/v1/predict?top=${TOP}&masks=true`, {
       method: "POST",
       headers: { "Content-Type": "application/octet-stream" },
-      body: blob,
+      body: bytes,
       signal: mine.signal,
     });
     const decoded = await decodeAll(prediction.masks ?? {});
@@ -151,10 +153,34 @@ async function look(blob, name) {
   }
 }
 
+async function bytesOf(blob) {
+  if (limits && blob.size > limits.body_bytes) {
+    const most = Math.round(limits.body_bytes / 2 ** 20);
+    throw new Trouble(`the file has ${Math.ceil(blob.size / 2 ** 20)} MiB`, `send ${most} MiB at most`, 413);
+  }
+  try {
+    return await blob.arrayBuffer();
+  } catch {
+    // A folder, or a file that changed since it was chosen.
+    throw new Trouble("the file cannot be read", "choose it again; folders are not taken", 422);
+  }
+}
+
 async function decodeAll(masks) {
   const named = Object.entries(masks);
   const images = await Promise.all(named.map(([, mask]) => decode(mask)));
   return named.map(([name, mask], place) => ({ name, mask, image: images[place] }));
+}
+
+/** Take away what was said and drawn of the image before. */
+function clear() {
+  stages = [];
+  $("photo").hidden = true;
+  $("no-preview").hidden = true;
+  $("masks").hidden = true;
+  $("no-masks").hidden = true;
+  $("classes").replaceChildren();
+  $("trouble").replaceChildren();
 }
 
 function show(blob, name) {
@@ -170,11 +196,6 @@ function show(blob, name) {
   };
   photo.src = URL.createObjectURL(blob);
   photo.alt = name;
-  stages = [];
-  $("masks").hidden = true;
-  $("no-masks").hidden = true;
-  $("classes").replaceChildren();
-  $("trouble").replaceChildren();
 }
 
 function clearTrouble() {
@@ -184,7 +205,7 @@ function clearTrouble() {
 
 function showTrouble(trouble) {
   const again = make("button", { type: "button", textContent: "Try again" });
-  again.addEventListener("click", () => look(last.blob, last.name));
+  again.addEventListener("click", () => look(last.source, last.name));
   const aboutFile = [413, 415, 422].includes(trouble.status);
   const lines = [make("p", {}, make("strong", { textContent: sentence(trouble.message) + "." }))];
   if (aboutFile) lines.unshift(make("p", { className: "file", textContent: last.name }));
@@ -299,11 +320,12 @@ function offerSamples() {
   const entries = SAMPLES.map(([file, title]) => {
     const picture = make("img", { src: `/assets/samples/${file}.png`, alt: "", width: 256, height: 256 });
     const button = make("button", { type: "button", title }, picture, make("span", { textContent: title }));
-    button.addEventListener("click", async () => {
-      const response = await fetch(picture.src).catch(() => null);
-      if (response?.ok) look(await response.blob(), `the drawing of a ${title.toLowerCase()}`);
-      else showTrouble(new Trouble("The drawing could not be fetched", "see whether the server still runs"));
-    });
+    const drawing = async (signal) => {
+      const response = await fetch(picture.src, { signal }).catch(() => null);
+      if (response?.ok) return response.blob();
+      throw new Trouble("The drawing could not be fetched", "see whether the server still runs");
+    };
+    button.addEventListener("click", () => look(drawing, `the drawing of a ${title.toLowerCase()}`));
     return make("li", {}, button);
   });
   $("samples").replaceChildren(...entries);
