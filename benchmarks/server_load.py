@@ -68,7 +68,7 @@ def without_a_server(
     """Batches of these images through the network one after the other, for some seconds."""
     import numpy as np
 
-    from resattn.data.decoding import usable_cores
+    from resattn.hardware import usable_cores
     from resattn.serving.runtime import open_runtime
     from resattn.serving.uploads import decode
 

@@ -40,12 +40,19 @@ class Execution:
     @property
     def loading_threads(self) -> int:
         """Threads that make batches beside the training: a GPU would wait for them, a CPU has no core to spare."""
-        return min(LOADING_THREADS, os.cpu_count() or 1) if self.device.type == "cuda" else 0
+        return min(LOADING_THREADS, usable_cores()) if self.device.type == "cuda" else 0
 
     @property
     def memory_format(self) -> torch.memory_format:
         """The memory format for images and networks."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, 1 at least."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def choose_execution(precision: Literal["auto", "fp32", "bf16"] = "auto", device: str = "auto") -> Execution:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resattn.data.image_folder import prepare_image_folder
+from resattn.data.image_folder import prepare_image_folder, prepare_once
 from resattn.data.packed import open_split
 from resattn.data.packing import PreparedReport
 from resattn.errors import ResattnError
@@ -307,3 +307,24 @@ def test_splits_beside_classes_are_refused(tree: Path, write: Write, samples) ->
 def test_splits_without_train_are_refused(tree: Path, write: Write, samples) -> None:
     write("val/cat/1.png", "val/dog/1.png")
     assert "has val with folders of their own and no train" in refused(tree, samples).what
+
+
+def test_what_lies_beside_images_takes_no_share_of_theirs(tree: Path, write: Write) -> None:
+    write(*(f"{name}/{n}.png" for name in ("cat", "dog") for n in range(4)), "cow/0.png")
+    for name in ("cat", "dog", "cow"):
+        for n in range(4):
+            (tree / name / f"{n}.json").write_text("{}")
+    report = prepare(tree, val_share=0.25)
+    assert report.images == {"train": 7, "val": 2}
+    assert "12 files are no images by their names: cat/0.json, cat/1.json, cat/2.json, ..." in report.notes
+    assert "cow: its only image is kept for training" in report.notes
+
+
+def test_a_folder_is_one_however_it_is_named(tree: Path, write: Write, resattn_home: Path) -> None:
+    write("cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png")
+    (tree.parent / "link").symlink_to(tree)
+    first, report = prepare_once(tree, size=16)
+    assert report is not None
+    for path in (tree / ".." / "photos", tree.parent / "link" / ".." / "photos"):
+        assert prepare_once(path, size=16) == (first, None)
+    assert [path.name for path in (resattn_home / "data").iterdir()] == [first]

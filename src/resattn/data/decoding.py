@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -14,6 +15,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from resattn.hardware import usable_cores
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs
@@ -97,6 +100,12 @@ def to_array(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)
 
 
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes, with their dot and in lower case, of the formats that Pillow reads."""
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of an image file; raises BadImageError for what cannot be read or is too large."""
     try:
@@ -165,13 +174,6 @@ def _chunk(source: Iterator[Item], size: Callable[[Item], int]) -> tuple[list[It
     except Exception as error:
         return chunk, chunk_bytes, error
     return chunk, chunk_bytes, None
-
-
-def usable_cores() -> int:
-    """How many cores this process may use, 1 at least."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _accepted(formats: tuple[str, ...] | None) -> tuple[str, ...]:

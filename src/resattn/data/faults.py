@@ -6,11 +6,14 @@ from resattn.errors import ResattnError
 
 
 class Faults:
-    """Collects bad inputs; with "stop" the first one ends the work, with "skip" each is listed in
-    `skipped`."""
+    """Collects bad inputs; with "stop" the first one ends the work, with "skip" each is listed in `skipped`.
+
+    What is no input at all may be listed in `passed_over`.
+    """
 
     def __init__(self, *, action: Literal["stop", "skip"], mend: str) -> None:
         self.skipped: list[str] = []
+        self.passed_over: list[str] = []
         self._action = action
         self._mend = mend
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from resattn.data.decoding import image_suffixes
 from resattn.data.faults import Faults
 from resattn.errors import ResattnError
 
@@ -40,6 +41,14 @@ def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> F
     folder, `val_share` of each class becomes the validation split. Class folders are walked to any depth.
     Raises ResattnError, also where splits and other folders lie side by side.
     """
+    layout = _read_layout(path, faults, val_share=val_share, seed=seed)
+    if faults.passed_over:
+        names = ", ".join(faults.passed_over[:3]) + (", ..." if len(faults.passed_over) > 3 else "")
+        layout.notes.append(f"{len(faults.passed_over)} files are no images by their names: {names}")
+    return layout
+
+
+def _read_layout(path: Path, faults: Faults, *, val_share: float, seed: int) -> FolderLayout:
     _require_folder(path)
     folders = _subfolders(path)
     trees = {folder.name.lower(): folder for folder in folders}
@@ -173,7 +182,10 @@ def _subfolders(root: Path) -> list[Path]:
 def _walk(
     folder: Path, root: Path, faults: Faults, above: tuple[str, ...] = ()
 ) -> Iterator[tuple[Path, str]]:
-    """The visible files below `folder`, sorted, and their names below `root`; links are followed."""
+    """The visible files below `folder`, sorted, and their names below `root`; links are followed.
+
+    Files with a suffix that no image has are passed over: labels and notes beside images are no bad images.
+    """
     here = os.path.realpath(folder)
     if here in above:
         faults.found(str(folder), "is a link to a folder that it is in")
@@ -183,6 +195,8 @@ def _walk(
             continue
         if path.is_dir():
             yield from _walk(path, root, faults, (*above, here))
+        elif path.suffix and path.suffix.lower() not in image_suffixes():
+            faults.passed_over.append(path.relative_to(root).as_posix())
         else:
             yield path, path.relative_to(root).as_posix()
 

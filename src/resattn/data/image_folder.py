@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from resattn import home, progress
 from resattn.data.decoding import BadImageError, decode_rgb, fit_square, in_order, read_file, to_array
+from resattn.data.durable import disk_errors
 from resattn.data.faults import Faults
 from resattn.data.folder_layout import FolderLayout, PlannedFile, read_folder
+from resattn.data.locking import locked
 from resattn.data.packing import DESCRIPTION, PackedWriter, PreparedReport, check_name
 from resattn.errors import ResattnError
 from resattn.files import expanded
@@ -97,15 +99,18 @@ def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[st
             f"every class in {path} has one image, and none is left to validate on",
             "add images, two a class or more",
         )
-    stem = folder_stem(path)
-    for number in itertools.count(1):
-        name = f"{stem}-{size}" if number == 1 else f"{stem}-{size}-{number}"
-        there = description_of(name, home.data_root() if root is None else root)
-        if not there or there.get("command") == _command(path, name=name, size=size, skip_bad=True):
-            break
-    if there and there.get("source_sha256") == _source_sha256(layout):
-        return name, None
-    return name, prepare_image_folder(path, name=name, size=size, root=root, skip_bad=True)
+    stem = f"{folder_stem(path)}-{size}"
+    place = home.data_root() if root is None else root
+    # Held over choosing and packing: of two folders of one name, each finds out what the other took.
+    with disk_errors(place), locked(place / f".{stem}"):
+        for number in itertools.count(1):
+            name = stem if number == 1 else f"{stem}-{number}"
+            there = description_of(name, place)
+            if not there or there.get("command") == _command(path, name=name, size=size, skip_bad=True):
+                break
+        if there and there.get("source_sha256") == _source_sha256(layout):
+            return name, None
+        return name, prepare_image_folder(path, name=name, size=size, root=root, skip_bad=True)
 
 
 def folder_stem(path: Path) -> str:
@@ -117,7 +122,7 @@ def _command(
     path: Path, *, name: str, size: int, val_share: float = VAL_SHARE, skip_bad: bool = False
 ) -> str:
     """The command line that packs the folder again."""
-    words = f"resattn prepare folder {shlex.quote(str(path.absolute()))} --name {name} --size {size}"
+    words = f"resattn prepare folder {shlex.quote(str(path.resolve()))} --name {name} --size {size}"
     share = "" if val_share == VAL_SHARE else f" --val-share {val_share:g}"
     return words + share + (" --skip-bad" if skip_bad else "")
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from resattn.data.decoding import MAX_FILE_BYTES
+from resattn.data.decoding import MAX_FILE_BYTES, image_suffixes
 from resattn.data.tar_headers import BoundedHeader
 from resattn.errors import ResattnError
 
@@ -42,7 +40,9 @@ def iter_image_files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]
     without images when it is reached.
     """
     chosen = _existing(paths)
-    return (file for path in chosen for file in (_below(path, _suffixes()) if path.is_dir() else (path,)))
+    return (
+        file for path in chosen for file in (_below(path, image_suffixes()) if path.is_dir() else (path,))
+    )
 
 
 def iter_images(paths: str | Path | Iterable[str | Path], *, skip: int = 0) -> Iterator[Path | EncodedImage]:
@@ -61,7 +61,7 @@ def iter_images(paths: str | Path | Iterable[str | Path], *, skip: int = 0) -> I
 
 
 def _images(paths: list[Path], skip: int) -> Iterator[Path | EncodedImage]:
-    kinds = _suffixes() | {".tar", ".tgz", ".gz", ".bz2", ".xz", ".parquet"}
+    kinds = image_suffixes() | {".tar", ".tgz", ".gz", ".bz2", ".xz", ".parquet"}
     files = (file for path in paths for file in (_below(path, kinds) if path.is_dir() else (path,)))
     for file in files:
         for item in _items(file, skip):
@@ -89,10 +89,6 @@ def _existing(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return chosen
 
 
-def _suffixes() -> set[str]:
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-
-
 def _below(folder: Path, suffixes: set[str]) -> Iterator[Path]:
     found = False
     for here, folders, files in os.walk(folder):
@@ -115,7 +111,7 @@ def _is_archive(path: Path) -> bool:
 
 def _archive(path: Path, skip: int) -> Iterator[EncodedImage | None]:
     """The images in an archive; of the first `skip` the bytes are passed over."""
-    suffixes = _suffixes()
+    suffixes = image_suffixes()
     try:
         with tarfile.open(path, "r:*", tarinfo=BoundedHeader) as archive:
             for number, member in enumerate(_members(archive, suffixes)):

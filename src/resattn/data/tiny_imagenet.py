@@ -78,6 +78,7 @@ def prepare_tiny_imagenet(
     with ZipArchive(path, mend=_FETCH_AGAIN) as opened:
         layout = read_layout(opened, faults, mend=_FETCH_AGAIN)
         command = f"resattn prepare {NAME} --archive {shlex.quote(str(path.absolute()))}{options}"
+        command += " --skip-bad" * skip_bad
         names = {"class_ids": layout.class_ids, "class_names": layout.class_names}
         with PackedWriter(name, **names, command=command, root=root, started=started) as writer:
             for split, images in layout.splits.items():

@@ -13,7 +13,8 @@ from fastapi import Request
 from PIL import Image, UnidentifiedImageError
 from starlette.requests import ClientDisconnect
 
-from resattn.data.decoding import BadImageError, decode_rgb, fit_square, to_array, usable_cores
+from resattn.data.decoding import BadImageError, decode_rgb, fit_square, to_array
+from resattn.hardware import usable_cores
 from resattn.serving.limits import Limits
 from resattn.serving.multipart import Upload, boundary_of, files_of
 from resattn.serving.refusals import Refusal

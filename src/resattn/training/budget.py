@@ -5,14 +5,14 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from resattn.data.batches import TrainingBatches
+from resattn.data.batches import Batch, TrainingBatches
 from resattn.hardware import Execution
 from resattn.progress import track
 from resattn.training.fine_tuning import head_steps
@@ -57,11 +57,11 @@ def steps_for_epochs(recipe: Recipe, images: int) -> int:
     return math.ceil(recipe.epochs * images / (recipe.batch_size * recipe.optimization.accumulate))
 
 
-def step_kinds(recipe: Recipe, batches: TrainingBatches) -> list[StepKind]:
-    """The kind of every batch of a run."""
+def step_kinds(recipe: Recipe, batches: TrainingBatches) -> Iterator[StepKind]:
+    """The kind of every batch of a run, which may have millions."""
     accumulate = recipe.optimization.accumulate
     head_only = head_steps(recipe, batches.batches // accumulate) * accumulate
-    return [StepKind(batches.size(number), number < head_only) for number in range(batches.batches)]
+    return (StepKind(batches.size(number), number < head_only) for number in range(batches.batches))
 
 
 class Probe:
@@ -73,7 +73,7 @@ class Probe:
     def __init__(
         self, network: nn.Module, recipe: Recipe, batches: TrainingBatches, execution: Execution
     ) -> None:
-        kinds = step_kinds(recipe, batches)
+        kinds = list(step_kinds(recipe, batches))
         self.shares = Counter(kinds)
         self._recipe, self._batches, self._execution = recipe, batches, execution
         self._numbers = {kind: kinds.index(kind) for kind in self.shares}
@@ -84,7 +84,10 @@ class Probe:
         """Train on one batch of this kind; the seconds of a step, which may be one of several such batches."""
         self._optimizer.zero_grad()
         started = time.perf_counter()
-        self._backward(kind)
+        batch = self._batch(kind)
+        if self._execution.loading_threads:  # in training, threads make it meanwhile
+            started = self._clock()
+        self._backward(batch, kind)
         done = self._clock()
         average_gradients(self._network)
         self._optimizer.step()
@@ -96,15 +99,17 @@ class Probe:
             torch.cuda.synchronize(self._execution.device)
         return time.perf_counter()
 
-    def _backward(self, kind: StepKind) -> None:
+    def _batch(self, kind: StepKind) -> Batch:
         batch, device = self._batches.batch(self._numbers[kind]), self._execution.device
-        moved = batch._replace(
+        return batch._replace(
             images=batch.images.to(device),
             labels=batch.labels.to(device),
             other_labels=batch.other_labels.to(device),
         )
+
+    def _backward(self, batch: Batch, kind: StepKind) -> None:
         loss, _ = training_loss(
-            self._network, moved, self._execution, self._recipe.label_smoothing, head_only=kind.head_only
+            self._network, batch, self._execution, self._recipe.label_smoothing, head_only=kind.head_only
         )
         loss.backward()  # type: ignore[no-untyped-call]
 

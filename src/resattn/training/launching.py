@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import struct
 import sys
@@ -11,6 +12,7 @@ from typing import NoReturn
 import torch
 
 from resattn.errors import ResattnError
+from resattn.hardware import usable_cores
 
 PORT = 29400
 # What netdevice(7) calls the request for an interface's address.
@@ -24,15 +26,21 @@ def launch(
 
     Where there are several `nodes`, each runs the same command, and they meet at `head`, HOST or HOST:PORT. When a
     process dies, all are started anew, `restarts` times at most. Raises ResattnError where `head` is missing or no
-    host.
+    host, machines do not find each other, and there are fewer GPUs than processes.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import parse_args, run
 
     if not torch.cuda.is_available():
         # torchrun gives each process one thread where nothing else is said.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // devices)))
+    elif devices > torch.cuda.device_count():
+        raise ResattnError(
+            f"--devices is {devices}, and this machine has {torch.cuda.device_count()} GPUs",
+            "give as many at most: each process has one of its own",
+        )
     # A store of its own for each start: machines count starts differently, so that a prefix (`together`) cannot help.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     # What went wrong the processes themselves say; torchrun would add a page to it.
@@ -43,9 +51,19 @@ def launch(
         run(torchrun)  # type: ignore[no-untyped-call]
     except SignalException as error:
         sys.exit(128 + error.sigval)
+    except RendezvousError as error:
+        raise ResattnError(
+            f"the {nodes} machines did not meet at {head}: {str(error).splitlines()[0]}",
+            "start the command on the first machine first, and on all within a minute; or name another port: HOST:PORT",
+        ) from error
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
+        rank, failure = error.get_first_failure()
+        if failure.exitcode >= 0:
+            sys.exit(failure.exitcode)
+        # It could not say so itself, and the others only noticed that it was gone.
+        name = signal.Signals(-failure.exitcode).name
+        print(f"process {rank} was ended by {name}; go on with --resume", file=sys.stderr)
+        sys.exit(128 - failure.exitcode)
     sys.exit(0)
 
 
@@ -57,6 +75,8 @@ def _meeting(nodes: int, head: str | None) -> list[str]:
     if head is None:
         raise ResattnError(f"{nodes} machines need a place to meet", mend)
     host, _, port = head.partition(":")
+    if port and not (port.isdigit() and 0 < int(port) < 2**16):
+        raise ResattnError(f"{port} is no port", mend)
     try:
         here, address = _address_towards(host), socket.gethostbyname(host)
     except OSError as error:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,8 @@ from torch.distributed.rendezvous import rendezvous
 from resattn.errors import ResattnError
 
 Value = TypeVar("Value")
+# While the first process packs a folder or evaluates, the others wait; one that died torchrun ends them for.
+_PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def together(processes: Processes) -> Iterator[None]:
     if processes.machines == 1:
         # torchrun's store outlives the processes, and would tell those it starts anew the addresses of the dead.
         store = PrefixStore(f"start {processes.restarts}", store)
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_PATIENCE)
     try:
         yield
     except RuntimeError as error:

@@ -44,7 +44,7 @@ class Optimization:
     clip: float = 0.0
     """Largest norm of the gradient; 0 does not clip."""
     accumulate: int = 1
-    """Batches whose gradients are summed for one step."""
+    """Batches whose gradients are averaged for one step."""
     layer_decay: float = 1.0
     """Factor on the learning rate from the head down, once a stage, to the stem; 1 treats all alike."""
 
@@ -164,7 +164,7 @@ def _check_ranges(recipe: Recipe) -> None:
     optimization, augmentation = recipe.optimization, recipe.augmentation
     limits: dict[str, tuple[float | None, float, float]] = {
         "seed": (recipe.seed, 0, 2**31 - 1),
-        "epochs": (recipe.epochs, 1e-9, float("inf")),
+        "epochs": (recipe.epochs, 1e-9, 1e6),
         "steps": (recipe.steps, 1, float("inf")),
         "batch_size": (recipe.batch_size, 1, 2**20),
         "label_smoothing": (recipe.label_smoothing, 0, 0.999),

@@ -1,7 +1,7 @@
 """How long a run still trains, although its images grow and its first steps may train the classifier alone."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -30,11 +30,11 @@ class TimeLeft:
     `kinds` has the kind of every batch of the run; see `budget.step_kinds`.
     """
 
-    def __init__(self, kinds: Sequence[StepKind]) -> None:
+    def __init__(self, kinds: Iterable[StepKind]) -> None:
         self._stretches: list[_Stretch] = []
         for kind, batches in groupby(kinds):
             begin = self._stretches[-1].end if self._stretches else 0
-            self._stretches.append(_Stretch(kind, begin, begin + len(list(batches))))
+            self._stretches.append(_Stretch(kind, begin, begin + sum(1 for _ in batches)))
         self._seconds: dict[StepKind, float] = {}
         self._seen: Counter[StepKind] = Counter()
         self._newest: StepKind | None = None
