@@ -18,7 +18,9 @@ from torch import nn
 
 from resattn.data.augmentation import Augmentation
 from resattn.data.image_folder import prepare_image_folder
+from resattn.errors import ResattnError
 from resattn.training.history import read_history, read_rows
+from resattn.training.launching import launch
 from resattn.training.recipe import Optimization, Recipe
 from resattn.training.run import train
 from resattn.training.run_folder import RunFolder
@@ -231,6 +233,10 @@ def test_a_signal_stops_both_and_both_go_on(by_two: RunFolder, tmp_path: Path) -
         (["--run-dir", "run", "--nodes", "2"], "2 machines need a place to meet"),
         # A name for the loopback address that every resolver knows, as one in /etc/hosts would be.
         (
+            ["--run-dir", "run", "--nodes", "2", "--head", "localhost:http"],
+            "http is no port",
+        ),
+        (
             ["--run-dir", "run", "--nodes", "2", "--head", "2130706433:29412"],
             "2130706433 is 127.0.0.1 here, an address that no other machine reaches",
         ),
@@ -325,3 +331,35 @@ def test_exchanged_norms_keep_their_parameters_and_names() -> None:
     )
     with torch.no_grad():
         torch.testing.assert_close(network.eval()(images), expected.detach())
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ResattnError, match="--devices is 2, and this machine has 1 GPUs"):
+        launch(["train"], devices=2)
+
+
+def test_a_first_process_that_was_killed_is_named(by_two: RunFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [
+        *RESATTN,
+        "--recipe",
+        written(recipe_of(steps=2000), tmp_path),
+        "--run-dir",
+        str(folder),
+        "--devices",
+        "2",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.csv").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = {int(child): Path(f"/proc/{child}/environ").read_bytes().split(b"\0") for child in children}
+    (first,) = [child for child, environment in ranks.items() if b"RANK=0" in environment]
+    os.kill(first, signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert "process 0 was ended by SIGKILL; go on with --resume" in told
