@@ -6,10 +6,11 @@ Ours is the real command, `resattn train --recipe NAME --time MINUTES`, in a pro
 of its results.json. The peers are what a user would write, in plain torch and in a fresh process each: torchvision's
 ImageFolder with random crop, flip and normalisation, a DataLoader with two workers, float32, SGD with Nesterov momentum
 under torch's one-cycle schedule, which cycles the momentum, too, and whose number of steps is measured to fit the same
-time: as it comes, not tuned. Both report their training time without validations; the accuracy is single-view top-1 and top-5 on the validation split (Tiny ImageNet's official one).
-Contestants take turns, seed 0, seed 1, ...; every finished one is written to the JSON file at once, and a benchmark
-that was killed goes on from there (delete the file to begin anew). Beside the table a figure shows accuracy against
-minutes, as validations on the way found it; those of ours see averaged weights.
+time: as it comes, not tuned. Both report their training time without validations; the accuracy is single-view top-1 and
+top-5 on the validation split (Tiny ImageNet's official one). Contestants take turns, seed 0, seed 1, ...; every
+finished one is written to the JSON file at once, and a benchmark that was killed goes on from there (delete the file to
+begin anew). Beside the table a figure shows accuracy against minutes, as validations on the way found it; those of ours
+see averaged weights.
 
     python benchmarks/accuracy_at_equal_time.py --recipe laptop-20m --archive tiny-imagenet-200.zip
 """
