@@ -196,7 +196,7 @@ def test_limits_are_checked(limits: dict[str, Any], said: str) -> None:
         Limits(**limits)
 
 
-def test_who_asks_for_no_masks_waits_for_none(fake_runtime) -> None:
+def test_masks_are_computed_of_the_images_they_are_asked_of(fake_runtime) -> None:
     async def work(batcher: Batcher) -> list[Answer]:
         return await asyncio.gather(*(batcher.submit(one_colour(k), masks=k == 1) for k in range(3)))
 

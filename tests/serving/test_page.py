@@ -350,7 +350,7 @@ def test_what_cannot_be_read_is_told_and_try_again_asks_for_the_same(serve, open
     page.wait_for_selector(RESULT)
     # As where a folder was dropped, or the file changed on the disk.
     page.evaluate(
-        "Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('', 'NotReadableError'))"
+        "() => { Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('', 'NotReadableError')); }"
     )
     page.set_input_files("#choose", files=[{"name": "a.png", "mimeType": "image/png", "buffer": b"x"}])
     page.wait_for_selector(ERROR)

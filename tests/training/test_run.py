@@ -9,6 +9,7 @@ import resattn
 from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import evaluate
+from resattn.hardware import choose_execution
 from resattn.training import budget
 from resattn.training.history import read_history, read_rows
 from resattn.training.job import without_steps
@@ -145,7 +146,8 @@ def test_run_folders_are_numbered_and_the_newest_unfinished_is_found(
 def test_a_step_of_several_batches_updates_once(dots: str, tmp_path: Path, monkeypatch) -> None:
     recipe = SHORT.replace(optimization=Optimization(accumulate=3), start_scale=1.0)
     job = without_steps(recipe, RunFolder(tmp_path), None)
-    probe = budget.Probe(job.network, job.recipe, job.batches(budget.PROBES), job.execution)
+    network, on_cpu = job.network.cpu(), choose_execution("fp32", "cpu")
+    probe = budget.Probe(network, job.recipe, job.batches(budget.PROBES), on_cpu)
     times = iter([10.0, 11.0, 11.5])
     monkeypatch.setattr(budget.time, "perf_counter", lambda: next(times))
     (kind,) = probe.shares

@@ -42,10 +42,16 @@ def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> F
     Raises ResattnError, also where splits and other folders lie side by side.
     """
     layout = _read_layout(path, faults, val_share=val_share, seed=seed)
-    if faults.passed_over:
-        names = ", ".join(faults.passed_over[:3]) + (", ..." if len(faults.passed_over) > 3 else "")
-        layout.notes.append(f"{len(faults.passed_over)} files are no images by their names: {names}")
+    layout.notes += passed_over_note(faults)
     return layout
+
+
+def passed_over_note(faults: Faults) -> list[str]:
+    """A note on files with a suffix that no image has, if there are any."""
+    if not faults.passed_over:
+        return []
+    names = ", ".join(faults.passed_over[:3]) + (", ..." if len(faults.passed_over) > 3 else "")
+    return [f"{len(faults.passed_over)} files are no images by their names: {names}"]
 
 
 def _read_layout(path: Path, faults: Faults, *, val_share: float, seed: int) -> FolderLayout:

@@ -54,7 +54,7 @@ def prepare_image_folder(
     folders, beside which only val/ (also valid/, validation/) and test/ lie, makes these the splits; test/ is
     unlabelled unless it is made of the same class folders. Without a validation tree, `val_share` (0 to below
     1) of each class, drawn by `seed`, becomes the validation split. Any image Pillow reads is taken (see
-    `decode_rgb`), turned upright, its shorter side scaled to `size` pixels (8 to 1024) and its centre square
+    `decode_rgb`; files with a suffix of no format are passed over and noted), turned upright, its shorter side scaled to `size` pixels (8 to 1024) and its centre square
     kept.
 
     Raises ResattnError, leaving nothing half-made, at the first file that is no whole image and where
@@ -99,18 +99,36 @@ def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[st
             f"every class in {path} has one image, and none is left to validate on",
             "add images, two a class or more",
         )
-    stem = f"{folder_stem(path)}-{size}"
     place = home.data_root() if root is None else root
-    # Held over choosing and packing: of two folders of one name, each finds out what the other took.
-    with disk_errors(place), locked(place / f".{stem}"):
-        for number in itertools.count(1):
-            name = stem if number == 1 else f"{stem}-{number}"
-            there = description_of(name, place)
-            if not there or there.get("command") == _command(path, name=name, size=size, skip_bad=True):
-                break
-        if there and there.get("source_sha256") == _source_sha256(layout):
+    name, unchanged = _name_for(path, layout, size, place)
+    if unchanged:
+        return name, None
+    # Held over choosing once more and packing: of two folders of one name, each finds out what the other took.
+    with disk_errors(place), locked(place / f".{folder_stem(path)}-{size}"):
+        name, unchanged = _name_for(path, layout, size, place)
+        if unchanged:
             return name, None
         return name, prepare_image_folder(path, name=name, size=size, root=root, skip_bad=True)
+
+
+def _name_for(path: Path, layout: FolderLayout, size: int, place: Path) -> tuple[str, bool]:
+    """The folder's data set, there or to be made; and whether it is there and none of the files has changed since."""
+    stem = f"{folder_stem(path)}-{size}"
+    for number in itertools.count(1):
+        name = stem if number == 1 else f"{stem}-{number}"
+        there = description_of(name, place)
+        if not there:
+            return name, False
+        # Links and .. may have been spelled out otherwise when it was packed.
+        if _spelled_out(there.get("command")) == _command(path, name=name, size=size, skip_bad=True):
+            break
+    return name, there.get("source_sha256") == _source_sha256(layout)
+
+
+def _spelled_out(command: object) -> str:
+    """A command of `_command` with its folder's real path."""
+    words = shlex.split(str(command))
+    return shlex.join([*words[:3], str(Path(words[3]).resolve()), *words[4:]]) if len(words) > 3 else ""
 
 
 def folder_stem(path: Path) -> str:

@@ -3,7 +3,7 @@
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def _existing(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return chosen
 
 
-def _below(folder: Path, suffixes: set[str]) -> Iterator[Path]:
+def _below(folder: Path, suffixes: Set[str]) -> Iterator[Path]:
     found = False
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -136,7 +136,7 @@ def _require_end(archive: tarfile.TarFile) -> None:
             raise tarfile.ReadError("it is cut short")
 
 
-def _members(archive: tarfile.TarFile, suffixes: set[str]) -> Iterator[tarfile.TarInfo]:
+def _members(archive: tarfile.TarFile, suffixes: Set[str]) -> Iterator[tarfile.TarInfo]:
     for member in archive:
         # tarfile would keep every header of the archive.
         archive.members = []  # type: ignore[attr-defined]

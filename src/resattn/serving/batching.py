@@ -147,7 +147,7 @@ class Batcher:
     def _compute(self, batch: Sequence[_Waiting]) -> list[Answer]:
         images = np.stack([one.pixels for one in batch])
         # A network may have no masks, and an exported file without them refuses to be asked. Masks cost several times
-        # what classes do: who asks for none does not wait for them to be computed of his image, too.
+        # what classes do: an image without them adds nothing to that.
         with_masks = [k for k, one in enumerate(batch) if one.masks and self._runtime.mask_names]
         without = [k for k in range(len(batch)) if k not in with_masks]
         answers: dict[int, Answer] = {}

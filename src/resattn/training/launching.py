@@ -53,7 +53,7 @@ def launch(
         sys.exit(128 + error.sigval)
     except RendezvousError as error:
         raise ResattnError(
-            f"the {nodes} machines did not meet at {head}: {str(error).splitlines()[0]}",
+            f"the {nodes} machines did not meet at {head}: {(str(error) or type(error).__name__).splitlines()[0]}",
             "start the command on the first machine first, and on all within a minute; or name another port: HOST:PORT",
         ) from error
     except ChildFailedError as error:
@@ -61,7 +61,8 @@ def launch(
         if failure.exitcode >= 0:
             sys.exit(failure.exitcode)
         # It could not say so itself, and the others only noticed that it was gone.
-        name = signal.Signals(-failure.exitcode).name
+        names = {number.value: number.name for number in signal.Signals}
+        name = names.get(-failure.exitcode, f"signal {-failure.exitcode}")
         print(f"process {rank} was ended by {name}; go on with --resume", file=sys.stderr)
         sys.exit(128 - failure.exitcode)
     sys.exit(0)

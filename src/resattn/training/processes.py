@@ -20,8 +20,9 @@ from torch.distributed.rendezvous import rendezvous
 from resattn.errors import ResattnError
 
 Value = TypeVar("Value")
-# While the first process packs a folder or evaluates, the others wait; one that died torchrun ends them for.
-_PATIENCE = timedelta(days=7)
+# How long processes wait for the first one, which may pack a folder or evaluate meanwhile. Where one dies, torchrun
+# ends the others; where a machine is lost, nothing but this tells them.
+_PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True)

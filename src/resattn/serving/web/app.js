@@ -175,7 +175,9 @@ async function decodeAll(masks) {
 /** Take away what was said and drawn of the image before. */
 function clear() {
   stages = [];
-  $("photo").hidden = true;
+  const photo = $("photo");
+  photo.onload = photo.onerror = null; // one that is still being decoded stays away
+  photo.hidden = true;
   $("no-preview").hidden = true;
   $("masks").hidden = true;
   $("no-masks").hidden = true;
