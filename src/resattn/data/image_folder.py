@@ -54,8 +54,8 @@ def prepare_image_folder(
     folders, beside which only val/ (also valid/, validation/) and test/ lie, makes these the splits; test/ is
     unlabelled unless it is made of the same class folders. Without a validation tree, `val_share` (0 to below
     1) of each class, drawn by `seed`, becomes the validation split. Any image Pillow reads is taken (see
-    `decode_rgb`; files with a suffix of no format are passed over and noted), turned upright, its shorter side scaled to `size` pixels (8 to 1024) and its centre square
-    kept.
+    `decode_rgb`; files with a suffix of no format are passed over and noted), turned upright, its shorter side
+    scaled to `size` pixels (8 to 1024) and its centre square kept.
 
     Raises ResattnError, leaving nothing half-made, at the first file that is no whole image and where
     folders, sizes or names make no sense; with `skip_bad` bad files are left out and listed instead.
