@@ -1,7 +1,6 @@
 """Your own image folders to a packed data set."""
 
 import hashlib
-import itertools
 import json
 import re
 import shlex
@@ -113,16 +112,15 @@ def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[st
 
 def _name_for(path: Path, layout: FolderLayout, size: int, place: Path) -> tuple[str, bool]:
     """The folder's data set, there or to be made; and whether it is there and none of the files has changed since."""
-    stem = f"{folder_stem(path)}-{size}"
-    for number in itertools.count(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        there = description_of(name, place)
-        if not there:
-            return name, False
+    stem = name = f"{folder_stem(path)}-{size}"
+    number = 1
+    while there := description_of(name, place):
         # Links and .. may have been spelled out otherwise when it was packed.
         if _spelled_out(there.get("command")) == _command(path, name=name, size=size, skip_bad=True):
-            break
-    return name, there.get("source_sha256") == _source_sha256(layout)
+            return name, there.get("source_sha256") == _source_sha256(layout)
+        number += 1
+        name = f"{stem}-{number}"
+    return name, False
 
 
 def _spelled_out(command: object) -> str:

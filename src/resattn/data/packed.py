@@ -251,12 +251,13 @@ def _not_prepared(data: str, root: Path) -> ResattnError:
             f"{path} is a folder, and the name of a prepared data set is wanted here",
             f"give --data folder:{shlex.quote(path)} to train or evaluate; elsewhere: {_folder_command('NAME', path)}",
         )
+    name = data if NAME_PATTERN.fullmatch(data) else "NAME"
     known = {*PREPARE_COMMANDS, *prepared_data_sets(root=root)}
     near = get_close_matches(data, known, n=1, cutoff=0.6)
     guess = f"; did you mean {near[0]!r}?" if near else ""
     return ResattnError(
         f"there is no data set {data!r} in {root}{guess}",
-        f"use one of: {', '.join(sorted(known))}; or make your own: {_folder_command('NAME')}",
+        f"use one of: {', '.join(sorted(known))}; or make your own: {_folder_command(name)}",
     )
 
 
