@@ -118,8 +118,7 @@ def _wrong_type(document: Mapping[str, Any]) -> str:
 
 
 def beyond_largest(options: Mapping[str, Any]) -> bool:
-    """Whether options of a network hold a number that no network is built with, which a file could be made to fill
-    the memory with."""
+    """Whether options hold a number beyond `LARGEST_OPTION`: a file that says such a width could fill the memory."""
     return any(abs(number) > LARGEST_OPTION for number in _numbers(options))
 
 

@@ -60,8 +60,10 @@ class Predictor:
     ) -> None:
         self._labels: tuple[str, ...]
         self._descriptions: tuple[str, ...]
+        sides: Sequence[int] | None
+        device = "auto"
         if isinstance(network, ExportedModel):
-            sides: Sequence[int] | None = network.input_size
+            device, sides = "cpu", network.input_size
             self._labels, self._descriptions = network.labels, network.descriptions
         else:
             sides = configuration(network).get("input_size")
@@ -69,8 +71,7 @@ class Predictor:
         if size is None and not sides:
             raise ResattnError("the network does not say what image size it takes", "pass size= in pixels")
         self.network = network
-        on_cpu = isinstance(network, ExportedModel)
-        self.execution = execution or reference_execution("cpu" if on_cpu else "auto")
+        self.execution = execution or reference_execution(device)
         self.size = size or int(sides[-1] if sides else 0)
         self.batch_size = batch_size
 
