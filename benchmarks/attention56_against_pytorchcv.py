@@ -224,6 +224,7 @@ def main(argv: list[str] | None = None) -> None:
                 results[f"{mode}, batch {batch}"] = measure(
                     mode, batch, Path(folder), rounds=rounds, warmup=warmup, steps=steps
                 )
+                measuring.write_json(options.json, measuring.record(options, __doc__, found, results))
     measuring.finish(options, __doc__, found, results, shown(results))
 
 
