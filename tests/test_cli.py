@@ -80,7 +80,7 @@ def test_evaluate_prints_what_the_run_wrote(run_dir: Path, tmp_path: Path) -> No
 def test_flip_average_is_reported_apart_and_files_lie_in_the_run(run_dir: Path) -> None:
     printed = json.loads(resattn("evaluate", run_dir, "--flip", "--json").stdout)
     names = {path.name for path in (run_dir / "evaluation-shapes-val").iterdir()}
-    assert names == {"results.json", "per_class.csv", "confusion.png"}
+    assert names == {"results.json", "per_class.csv", "confusion.png", "predictions.csv", "mistakes.png"}
     assert printed["top1"] == json.loads((run_dir / "results.json").read_text())["top1"]
     assert printed["flip_average"].keys() == {"top1", "top5", "loss", "ece"}
 
@@ -101,6 +101,7 @@ def test_options_have_the_last_word_over_a_recipe(
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         "steps: 2\nbatch_size: 8\noptimization:\n  lr: 0.01\n  optimizer: adamw\nvalidations: 1\n"
+        "model_options:\n  drop_rate: 0.1\n  masked_stages: [1, 2]\n"
     )
     done = resattn(
         "train", "--recipe", recipe, "--optimization.lr", "0.002", "--model-options.drop_rate", "0.5",
@@ -110,7 +111,22 @@ def test_options_have_the_last_word_over_a_recipe(
     resolved = RunFolder(tmp_path / "run").recipe()
     assert (resolved.steps, resolved.batch_size) == (2, 8)
     assert (resolved.optimization.lr, resolved.optimization.optimizer) == (0.002, "adamw")
-    assert resolved.model_options == {"drop_rate": 0.5, "mask_width": 16}
+    assert resolved.model_options == {"drop_rate": 0.5, "mask_width": 16, "masked_stages": [1, 2]}
+
+
+def test_the_options_one_types_most_have_short_names() -> None:
+    _, bound, _ = app.parse_args("train --recipe laptop-20m --lr 0.01 --optimizer sgd --weight-decay 0.001")
+    chosen = bound.arguments["recipe"].optimization
+    assert (chosen.lr, chosen.optimizer, chosen.weight_decay) == (0.01, "sgd", 0.001)
+    assert bound.arguments["recipe"].time == "20m"
+
+
+def test_two_lengths_are_one_too_many(tmp_path: Path) -> None:
+    done = resattn(
+        "train", "--recipe", "laptop-20m", "--epochs", "10", "--time", "5m", "--run-dir", tmp_path / "run"
+    )
+    assert done.returncode == 1
+    assert "time and epochs say twice how long the run is" in done.stderr
 
 
 def test_a_length_on_the_command_line_replaces_the_recipes(run_dir: Path, tmp_path: Path) -> None:

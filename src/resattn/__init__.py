@@ -6,6 +6,7 @@
     predictor = resattn.Predictor(network)                             # or Predictor.open("exported.onnx")
     predictor.predict("photo.jpg")
     resattn.explain(network, predictor.pixels("photo.jpg")[None])      # where it looked: masks, saliency, box, Grad-CAM
+    resattn.train(data="photos/", start_from="pretrained", time="5m")  # a run, as `resattn train` makes one
 
 Importing this package registers every network with timm: `timm.create_model("resattn_56")` works from then on.
 """
@@ -16,6 +17,7 @@ from resattn.models import create_model, list_variants
 from resattn.models.loading import load
 from resattn.serving.prediction import Prediction
 from resattn.serving.predictor import Predictor
+from resattn.training.from_python import TrainedRun, train
 from resattn.version import __version__
 
 list_models = list_variants
@@ -25,9 +27,11 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ResattnError",
+    "TrainedRun",
     "__version__",
     "create_model",
     "explain",
     "list_models",
     "load",
+    "train",
 ]

@@ -194,18 +194,16 @@ def _classify(
     network: "ResidualAttentionNetwork", asked: _Asked, *, flip: Literal["none", "average"]
 ) -> None:
     from resattn.evaluation import classification
+    from resattn.evaluation.mistakes import write_answers
 
-    result = classification.evaluate(
-        network,
-        asked.images(),
-        execution=asked.execution,
-        flip=flip,
-        **asked.batch,
-    )
+    images, execution = asked.images(), asked.execution
+    result = classification.evaluate(network, images, execution=execution, flip=flip, **asked.batch)
     folder = asked.folder("evaluation")
     if folder:
+        title = f"{result.model} on {result.data}"
+        write_answers(network, images, result.answers, folder, execution=execution, title=title)
         classification.write_results(result, folder)
-    asked.tell(result, print_scores, folder, "Per-class table and confusion figure")
+    asked.tell(result, print_scores, folder, "Tables by class and by image, confusion and mistakes")
 
 
 def _localize(network: "ResidualAttentionNetwork", asked: _Asked) -> None:

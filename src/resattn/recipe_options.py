@@ -1,34 +1,30 @@
-"""What a command line leaves open of a recipe: filled from a recipe file, and from the weights to start from."""
+"""Options of a recipe that a command line leaves open."""
 
-from cyclopts import App, ArgumentCollection
+from cyclopts import App, Argument, ArgumentCollection, Token
 from cyclopts.config import Dict
 
-from resattn.models.pretrained import best_pretrained
-from resattn.training.fine_tuning import PRETRAINED, RECIPE_NAME, source_model
-from resattn.training.recipe import RUN_LENGTHS, Recipe, find_recipe
-from resattn.training.yaml_fields import read_yaml
+from resattn.training.recipe_defaults import left_open
 
 
 def fill_from_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Fill options of a recipe that were not given from the file after --recipe, once that is known to be valid.
-
-    With --from, and without --recipe, that is the shipped recipe for fine-tuning. Where neither the command line nor
-    the file says --model, it is the network of the weights; for `pretrained`, the best that ships. Raises ResattnError
-    for files not there, or wrong.
-    """
+    """Fill them as `recipe_defaults.left_open` says; ResattnError for files not there, or wrong."""
     given = {argument.name: argument.tokens[0].value for argument in arguments if argument.tokens}
-    name = given.get("--recipe") or (RECIPE_NAME if "--from" in given else None)
-    if name is None:
+    path, fields = left_open(
+        given.get("--recipe"),
+        said=[name.removeprefix("--") for name in given],
+        start_from=given.get("--from"),
+    )
+    if path is None:
         return
-    path = find_recipe(name)
-    recipe = Recipe.from_yaml(path)
-    length_given = given.keys() & {f"--{length}" for length in RUN_LENGTHS}
-    fields = {
-        field: value
-        for field, value in read_yaml(path).items()
-        if value is not None and not (length_given and field in RUN_LENGTHS)
-    }
-    start = given.get("--from", recipe.start_from)
-    if start is not None and "model" not in fields:
-        fields["model"] = best_pretrained() if start == PRETRAINED else source_model(str(start))
+    network = next(argument for argument in arguments if argument.name == "--model-options")
+    said = list(network.tokens)
+    network.tokens.clear()  # cyclopts would leave out all options in the file where one was given
     Dict(fields, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
+    _say_again(network, said)
+
+
+def _say_again(argument: Argument, said: list[Token]) -> None:
+    """Let options of a mapping that were `said` have the last word over those the file filled in."""
+    keys = {token.keys for token in said}
+    kept = [] if () in keys else [token for token in argument.tokens if token.keys not in keys]
+    argument.tokens[:] = [*kept, *said]

@@ -65,14 +65,14 @@ def print_preparation(report: "PreparedReport") -> None:
 def print_scores(result: "ClassificationResult") -> None:
     """Print the scores of an evaluation, the average over mirror images apart from the single view."""
     title = f"{result.model} on {result.data} {result.split}: {result.images:,} images"
-    table = Table("view", "top-1", "top-5", "loss", "calibration error", title=title)
+    few = len(result.per_class) <= 5  # of which one is always the right one
+    table = Table("view", "top-1", *([] if few else ["top-5"]), "loss", "calibration error", title=title)
     rows: list[tuple[str, Any]] = [("single", result)]
     if result.flip_average is not None:
         rows.append(("with mirror image", result.flip_average))
     for view, scores in rows:
-        table.add_row(
-            view, f"{scores.top1:.2%}", f"{scores.top5:.2%}", f"{scores.loss:.4f}", f"{scores.ece:.2%}"
-        )
+        shares = [f"{scores.top1:.2%}", *([] if few else [f"{scores.top5:.2%}"])]
+        table.add_row(view, *shares, f"{scores.loss:.4f}", f"{scores.ece:.2%}")
     console.print(table)
 
 

@@ -129,6 +129,24 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
         decode_rgb(file_of(Image.new("RGB", (64, 64))))
 
 
+def test_photos_of_iphones(monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    colours = Image.new("RGB", (64, 32), "red")
+    pillow_heif.from_pillow(colours).save(file, exif=exif.tobytes())
+    image = decode_rgb(file.getvalue())
+    assert (image.mode, image.size) == ("RGB", (32, 64))
+    assert np.allclose(to_array(image).mean((0, 1)), (255, 0, 0), atol=4)
+    assert ".heic" in decoding.image_suffixes()
+
+    without = {name: reader for name, reader in Image.OPEN.items() if name != "HEIF"}
+    monkeypatch.setattr(Image, "OPEN", without)
+    with pytest.raises(BadImageError, match=r"is a HEIC photo, which takes: pip install 'resattn\[heic\]'"):
+        decode_rgb(file.getvalue())
+
+
 def test_programs_are_not_run_for_postscript() -> None:
     with pytest.raises(BadImageError, match=r"^is not an image that Pillow can read$"):
         decode_rgb(file_of(Image.new("RGB", (8, 8)), "EPS"))

@@ -328,3 +328,45 @@ def test_a_folder_is_one_however_it_is_named(tree: Path, write: Write, resattn_h
     for path in (tree / ".." / "photos", tree.parent / "link" / ".." / "photos"):
         assert prepare_once(path, size=16) == (first, None)
     assert [path.name for path in (resattn_home / "data").iterdir()] == [first]
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("train", "test")])
+def test_the_usual_names_of_splits(tree: Path, write: Write, train: str, test: str) -> None:
+    write(*(f"{split}/{name}/{n}.png" for split in (train, test) for name in "ab" for n in range(2)))
+    report = prepare(tree, val_share=0.5)
+    assert (report.classes, report.images) == (2, {"train": 2, "val": 2, "test": 4})
+
+
+@pytest.mark.parametrize(
+    "splits", [("seg_train", "seg_test"), ("training_set", "test_set"), ("Train-1", "Val-1")]
+)
+def test_splits_called_otherwise_are_not_taken_for_classes(tree: Path, write: Write, samples, splits) -> None:
+    write(*(f"{split}/{name}/0.png" for split in splits for name in "ab"))
+    error = refused(tree, samples)
+    assert (
+        error.what == f"{tree} has {', '.join(sorted(splits))}, with folders of their own: splits or classes?"
+    )
+    assert f"{tree}/train" in error.mend
+
+
+def test_classes_called_like_splits_are_classes(tree: Path, write: Write) -> None:
+    write("test strip/0.png", "test tube/0.png")
+    assert prepare(tree).classes == 2
+
+
+def test_a_folder_around_the_classes_is_seen_through(tree: Path, write: Write, samples) -> None:
+    write("archive/a/0.png", "archive/b/0.png")
+    assert refused(tree, samples).mend == f"are the classes those in {tree}/archive? Then name that one"
+
+
+def test_files_that_are_there_twice_are_noted(tree: Path, write: Write) -> None:
+    write("train/a/0.png", "train/a/1.png", "train/b/0.png", "val/a/0.png", "val/b/0.png", "val/b/1.png")
+    (tree / "val/a/0.png").write_bytes((tree / "train/a/0.png").read_bytes())
+    (tree / "val/b/0.png").write_bytes((tree / "train/a/1.png").read_bytes())
+    assert list(prepare(tree).notes) == [
+        "2 of 3 images of val are the same files as images of train: its accuracy will look better than it is",
+        "1 files are in more than one class",
+    ]
+    (tree / "val/a/0.png").write_bytes(b"broken")
+    (tree / "train/a/0.png").write_bytes(b"broken")
+    assert "1 of 2 images of val" in prepare(tree, skip_bad=True).notes[0]

@@ -51,12 +51,12 @@ def test_folders_are_named_by_class_or_by_its_id_and_every_image_counts(
 
 def test_what_is_no_image_is_left_out_and_what_is_no_class_refused(photos: Path) -> None:
     (photos / "red" / "0.png").write_bytes(b"no image")
-    (photos / "red" / "0.heic").write_bytes(b"of a phone")
+    (photos / "red" / "0.mov").write_bytes(b"of a phone")
     split, left_out = read(photos)
     assert len(split.images) == 5
     assert left_out == [
         f"{photos / 'red' / '0.png'} is not an image that Pillow can read",
-        "1 files are no images by their names: red/0.heic",
+        "1 files are no images by their names: red/0.mov",
     ]
     with pytest.raises(ResattnError, match="holds no images in class folders"):
         read(photos / "red")

@@ -88,6 +88,8 @@ def test_options_of_the_family() -> None:
     images = torch.rand(2, 3, 40, 40)
     network = create_model("resattn_mini", num_classes=5, masked_stages=[1, 3], mask_depth=1, mask_width=16)
     assert list(network.forward_with_masks(images).masks) == ["stage1.0", "stage3.0"]
+    one = create_model("resattn_mini", masked_stages=3, mask_depth=1)
+    assert list(one.forward_with_masks(images).masks) == ["stage3.0"]
     naive = create_model("resattn_mini", learning="naive")
     assert {stage[0].learning for stage in naive.stages} >= {"naive"}
     bare = create_model("resattn_mini", num_classes=5, learning="none")

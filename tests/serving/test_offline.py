@@ -50,6 +50,13 @@ def test_every_image_has_a_line(trained_dots, shards: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.glob("predictions*")) == ["predictions.jsonl"]
 
 
+def test_a_table_is_not_what_is_written(trained_dots, tmp_path: Path) -> None:
+    with pytest.raises(ResattnError, match="is called a table") as caught:
+        predict_to_file(str(trained_dots.run), [str(trained_dots.photo)], tmp_path / "out.csv")
+    assert f"--out {tmp_path / 'out.jsonl'}" in caught.value.mend
+    assert not list(tmp_path.iterdir())
+
+
 def test_killed_and_given_again_it_writes_the_same_file(trained_dots, shards: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     predict_to_file(str(trained_dots.run), [str(shards)], whole)

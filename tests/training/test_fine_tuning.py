@@ -184,12 +184,15 @@ def test_a_folder_is_packed_once_and_again_when_it_changes(
     told = capsys.readouterr().err
     assert "packed" in told
     assert "3 classes at 24 px, images: 12 train, 3 val" in told
+    assert "classes: cyan, green, yellow" in told
+    assert "random weights" not in told
     assert "is packed already, as My-Photos-24, and unchanged" in told
     (photos / "green" / "broken.png").write_bytes(b"no image")
     assert with_packed_folder(recipe) == packed
     assert "left out: " in capsys.readouterr().err
     assert open_split(packed.data).source_sha256 != sha256
     assert with_packed_folder(recipe.replace(start_from=None)).data == "My-Photos-64"
+    assert "begins with random weights; --from pretrained" in capsys.readouterr().err
     same_name = draw_dots(tmp_path / "other" / "My Photos", COLOURS, images=2, side=8)
     assert with_packed_folder(recipe_of(f"folder:{same_name}")).data == "My-Photos-24-2"
 

@@ -28,7 +28,7 @@ def test_a_run_learns_and_its_folder_holds_everything(dots: str, tmp_path: Path)
     names = {path.name for path in folder.path.iterdir()}
     assert names >= {
         "recipe.yaml", "environment.json", "metrics.csv", "weights.safetensors", "results.json",
-        "per_class.csv", "confusion.png", "learning_curves.png", "predictions.png",
+        "per_class.csv", "confusion.png", "learning_curves.png", "predictions.png", "predictions.csv",
     }  # fmt: skip
     results = json.loads(folder.results_file.read_text())
     assert results.keys() >= {"data", "split", "images", "top1", "top5", "loss", "ece", "model", "seconds"}

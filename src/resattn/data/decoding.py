@@ -25,6 +25,14 @@ _REFUSED_FORMATS = ("EPS", "WMF")
 _CHUNK = 32
 _CHUNK_BYTES, _HELD_BYTES = 8 * 2**20, 256 * 2**20
 
+# Photos of iPhones, which Pillow reads by this library only. Without it they are told of, and not passed over.
+_HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+with suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -102,8 +110,9 @@ def to_array(image: Image.Image) -> NDArray[np.uint8]:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """The suffixes, with their dot and in lower case, of the formats that Pillow reads."""
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+    """The suffixes, with their dot and in lower case, of the formats that Pillow reads, and of those of iPhones."""
+    known = (suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+    return frozenset(known) | _HEIC_SUFFIXES
 
 
 def read_file(path: Path) -> bytes:
@@ -187,6 +196,8 @@ def _reason(data: bytes, error: Exception) -> str:
     if not data:
         return "is empty"
     if isinstance(error, UnidentifiedImageError):
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and "HEIF" not in Image.OPEN:
+            return "is a HEIC photo, which takes: pip install 'resattn[heic]'"
         return "is not an image that Pillow can read"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"has more pixels than the limit of {MAX_PIXELS:,}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,18 @@ from resattn.data.decoding import image_suffixes
 from resattn.data.faults import Faults
 from resattn.errors import ResattnError
 
-VAL_FOLDERS = ("val", "valid", "validation")
-_SPLIT_FOLDERS = ("train", *VAL_FOLDERS, "test")
+# What folders of splits are called, in lower case.
+_SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+# Words by which a name looks like that of a split, such as seg_train or test-set.
+_LOOKS_LIKE_SPLIT = re.compile(r"(^|[^a-z])(train|training|val|valid|validation|test|testing|pred)($|[^a-z])")
 _CLUTTER = ("thumbs.db", "desktop.ini")
 
 
@@ -36,9 +47,9 @@ class FolderLayout:
 def read_folder(path: Path, faults: Faults, *, val_share: float, seed: int) -> FolderLayout:
     """Find the classes and files of a class-per-folder tree, or of one with train/ and others beside it.
 
-    The tree has splits where `path` has a folder train/ with class folders in it and every other folder is
-    named val, valid, validation or test; otherwise each folder in `path` is a class. Without a validation
-    folder, `val_share` of each class becomes the validation split. Class folders are walked to any depth.
+    The tree has splits where `path` has a folder train/ (or training/) with class folders in it and every other
+    folder is named val, valid, validation, test or testing; otherwise each folder in `path` is a class. Without a
+    validation folder, `val_share` of each class becomes the validation split. Class folders are walked to any depth.
     Raises ResattnError, also where splits and other folders lie side by side.
     """
     layout = _read_layout(path, faults, val_share=val_share, seed=seed)
@@ -57,29 +68,44 @@ def passed_over_note(faults: Faults) -> list[str]:
 def _read_layout(path: Path, faults: Faults, *, val_share: float, seed: int) -> FolderLayout:
     _require_folder(path)
     folders = _subfolders(path)
-    trees = {folder.name.lower(): folder for folder in folders}
-    splits = {name for name, folder in trees.items() if name in _SPLIT_FOLDERS and _subfolders(folder)}
-    if not splits:
+    trees: dict[str, list[Path]] = {}
+    for folder in folders:
+        if split := _SPLIT_OF.get(folder.name.lower()):
+            trees.setdefault(split, []).append(folder)
+    split_folders = sorted(folder.name for found in trees.values() for folder in found if _subfolders(folder))
+    if not split_folders:
+        _require_no_splits(path, folders)
         return _share_out(_labelled(path, faults), val_share, seed)
-    strange = sorted(folder.name for name, folder in trees.items() if name not in _SPLIT_FOLDERS)
-    if "train" not in splits or strange:
+    strange = sorted(folder.name for folder in folders if folder.name.lower() not in _SPLIT_OF)
+    if "train" not in {_SPLIT_OF[name.lower()] for name in split_folders} or strange:
         beside = f"beside {', '.join(strange[:3])}" if strange else "and no train"
         raise ResattnError(
-            f"{path} has {', '.join(sorted(splits))} with folders of their own {beside}: splits or classes?",
+            f"{path} has {', '.join(split_folders)} with folders of their own {beside}: splits or classes?",
             f"make the splits {path}/train/CLASS and {path}/val/CLASS, or keep class folders only",
         )
-    validation = [name for name in VAL_FOLDERS if name in trees]
-    if len(validation) > 1 or len(trees) < len(folders):
+    if any(len(found) > 1 for found in trees.values()):
         names = ", ".join(folder.name for folder in folders)
         raise ResattnError(f"{path} has more than one folder for the same split: {names}", "keep one of them")
-    layout = _labelled(trees["train"], faults)
-    if validation:
-        layout.splits["val"] = _same_classes(trees[validation[0]], layout, faults)
+    layout = _labelled(trees["train"][0], faults)
+    if "val" in trees:
+        layout.splits["val"] = _same_classes(trees["val"][0], layout, faults)
     else:
         layout = _share_out(layout, val_share, seed)
     if "test" in trees:
-        layout.splits["test"] = _test(trees["test"], layout, faults)
+        layout.splits["test"] = _test(trees["test"][0], layout, faults)
     return layout
+
+
+def _require_no_splits(path: Path, folders: list[Path]) -> None:
+    """Raise ResattnError where every folder is called like a split, and has folders: those are the classes."""
+    if folders and all(
+        _LOOKS_LIKE_SPLIT.search(folder.name.lower()) and _subfolders(folder) for folder in folders
+    ):
+        names = ", ".join(folder.name for folder in folders)
+        raise ResattnError(
+            f"{path} has {names}, with folders of their own: splits or classes?",
+            f"call splits {path}/train and {path}/val, or call classes otherwise",
+        )
 
 
 def read_known_classes(path: Path, label_of: Callable[[str], int], faults: Faults) -> list[PlannedFile]:
@@ -109,9 +135,12 @@ def _labelled(root: Path, faults: Faults) -> FolderLayout:
         faults.found(str(root / name), "holds no images")
         del files[name]
     if len(files) < 2:
+        inside = [root / name for name in files if len(_subfolders(root / name)) > 1]
         raise ResattnError(
             f"{root} holds {len(files)} class folders with images; at least two are needed",
-            f"put the images of each class into a folder of its own, named after the class: {root / 'CLASS'}",
+            f"are the classes those in {inside[0]}? Then name that one"
+            if inside
+            else f"put the images of each class into a folder of its own, named after the class: {root / 'CLASS'}",
         )
     layout = FolderLayout(tuple(sorted(files)))
     layout.splits["train"] = [

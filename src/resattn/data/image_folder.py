@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from resattn import home, progress
 from resattn.data.decoding import BadImageError, decode_rgb, fit_square, in_order, read_file, to_array
+from resattn.data.duplicates import SeenFiles
 from resattn.data.durable import disk_errors
 from resattn.data.faults import Faults
 from resattn.data.folder_layout import FolderLayout, PlannedFile, read_folder
@@ -49,9 +50,9 @@ def prepare_image_folder(
     """Pack a tree with one folder of images a class, or with train/ and val/ trees, as the data set `name`.
 
     The class folder's name is both id and readable name; folders inside a class are walked, hidden files are
-    not read. Links are followed wherever they lead, since it is your own tree. A folder train/ with class
-    folders, beside which only val/ (also valid/, validation/) and test/ lie, makes these the splits; test/ is
-    unlabelled unless it is made of the same class folders. Without a validation tree, `val_share` (0 to below
+    not read. Links are followed wherever they lead, since it is your own tree. A folder train/ (also training/) with
+    class folders, beside which only val/ (also valid/, validation/) and test/ (testing/) lie, makes these the splits;
+    test/ is unlabelled unless it is made of the same class folders. Without a validation tree, `val_share` (0 to below
     1) of each class, drawn by `seed`, becomes the validation split. Any image Pillow reads is taken (see
     `decode_rgb`; files with a suffix of no format are passed over and noted), turned upright, its shorter side
     scaled to `size` pixels (8 to 1024) and its centre square kept.
@@ -65,7 +66,7 @@ def prepare_image_folder(
     faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
     layout = read_folder(path, faults, val_share=val_share, seed=seed)
     command = _command(path, name=name, size=size, val_share=val_share, skip_bad=skip_bad)
-    source = hashlib.sha256()
+    source, seen = hashlib.sha256(), SeenFiles()
     with PackedWriter(
         name,
         class_ids=layout.class_ids,
@@ -75,11 +76,11 @@ def prepare_image_folder(
         started=started,
     ) as writer:
         for split, files in layout.splits.items():
-            _pack(writer, split, files, size, faults, source, workers)
+            _pack(writer, split, files, size, faults, source, seen, workers)
         return writer.finish(
             source=path.absolute().name,
             source_sha256=source.hexdigest(),
-            notes=layout.notes,
+            notes=layout.notes + seen.notes(),
             skipped=faults.skipped,
         )
 
@@ -195,9 +196,10 @@ def _pack(
     size: int,
     faults: Faults,
     source: "hashlib._Hash",
+    seen: SeenFiles,
     workers: int | None,
 ) -> None:
-    """Decode and write one split; `source` takes in the name and the content of every file, in order."""
+    """Decode and write one split; `source` takes in the name and the content of every file, in order, `seen` images."""
     written = 0
     decode = partial(decode_file, size=size)
     with (
@@ -210,6 +212,7 @@ def _pack(
                 faults.found(str(file.path), str(pixels))
             else:
                 packed.add(pixels, label=file.label, file_name=file.file_name)
+                seen.add(digest, split=split, label=file.label)
                 written += 1
             advance(1)
     if not written:

@@ -32,6 +32,7 @@ from resattn.evaluation.inference import (
     row_batches,
     running,
 )
+from resattn.evaluation.mistakes import AnswerLog, Answers
 from resattn.files import whole_text_file
 from resattn.hardware import Execution, reference_execution
 
@@ -70,7 +71,8 @@ class ClassificationResult:
 
     `top1`, `top5`, `loss` and `ece` (see Scores) are of the single view: each image once, as it is.
     `flip_average` is of the mean probability of image and mirror image, where that was asked for.
-    `confusion[i, j]` counts images of class i that were taken for class j. `seconds` is wall-clock time.
+    `confusion[i, j]` counts images of class i that were taken for class j, and `answers` says it image by image.
+    `seconds` is wall-clock time.
     """
 
     data: str
@@ -82,6 +84,7 @@ class ClassificationResult:
     ece: float
     per_class: tuple[ClassScore, ...]
     confusion: npt.NDArray[np.int64]
+    answers: Answers
     seconds: float
     model: str
     precision: str
@@ -179,6 +182,7 @@ def evaluate(
     rows = labelled_rows(split, limit)
     execution = execution or reference_execution()
     single, averaged = (ScoreMeter(len(split.class_ids), execution.device) for _ in range(2))
+    log = AnswerLog()
     started = time.perf_counter()
     shown = progress_bar(progress, len(rows), f"evaluating on {split.data} {split.split}")
     with running(network, execution), shown as advance:
@@ -187,6 +191,7 @@ def evaluate(
             labels = torch.from_numpy(split.labels[batch].astype(np.int64)).to(execution.device)
             log_probs = log_probabilities(network(images))
             single.update(log_probs, labels)
+            log.add(log_probs, labels)
             if flip == "average":
                 averaged.update(average_with_mirrored(network, images, log_probs), labels)
             advance(len(batch))
@@ -197,6 +202,7 @@ def evaluate(
         **asdict(single.scores()),
         per_class=_per_class(split, single),
         confusion=single.confusion(),
+        answers=log.answers(rows),
         seconds=time.perf_counter() - started,
         model=model_name(network),
         precision=execution.precision,

@@ -1,6 +1,7 @@
 """A look at what a network makes of single images of a split, and where its masks look."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -18,16 +19,19 @@ def examples_sheet(
     split: PackedSplit,
     *,
     count: int = 12,
+    rows: npt.NDArray[np.int64] | None = None,
     execution: Execution | None = None,
     title: str = "",
     subtitle: str = "",
 ) -> Figure:
     """Draw `count` images, evenly spaced over the split, with masks, the likeliest classes and the right one.
 
-    `network` has `forward_with_masks`; one without attention gives a sheet without masks.
+    `rows` are images to draw in their place. `network` has `forward_with_masks`; one without attention gives a sheet
+    without masks.
     """
     execution = execution or reference_execution()
-    rows = evenly_spaced(np.arange(len(split.images)), count)
+    if rows is None:
+        rows = evenly_spaced(np.arange(len(split.images)), count)
     with running(network, execution):
         logits, masks = network.forward_with_masks(network_input(split.images[rows], execution))  # type: ignore[operator]
         shares, classes = torch.topk(log_probabilities(logits).exp(), min(LIKELIEST, len(split.class_ids)))

@@ -50,7 +50,7 @@ def compact_network(
     in_chans: int = 3,
     drop_rate: float = 0.0,
     learning: Learning = "residual",
-    masked_stages: Sequence[int] = (1, 2),
+    masked_stages: Sequence[int] | int = (1, 2),
     unit: Unit = "basic",
     width_scale: float = 1.0,
     trunk_units: int = 1,
@@ -78,8 +78,7 @@ def compact_network(
     widths = [round(factor * width * width_scale) for width in widths]
     _require_channels(width_scale=min(widths), stem_width=stem_width, mask_width=mask_width)
     attention = "none" if learning == "none" else attention
-    if attention != "none":
-        _require_place(masked_stages, stages=len(widths))
+    masked = () if attention == "none" else _stage_numbers(masked_stages, stages=len(widths))
     if attention == "squeeze_excitation":
         _require_gated_units(unit, learning)
     mask = partial(CompactMask, width=mask_width, depth=mask_depth, activation=mask_activation)
@@ -88,7 +87,7 @@ def compact_network(
     stages = []
     before = stem_width
     for i, (width, residual_unit) in enumerate(zip(widths, units, strict=True), start=1):
-        here = attention if i in masked_stages else "none"
+        here = attention if i in masked else "none"
         in_trunk = _squeeze_excitation_unit if here == "squeeze_excitation" else residual_unit
         module = AttentionModule(
             pre=residual_unit(before, width, 2),
@@ -115,9 +114,12 @@ def _require_channels(**channels: int) -> None:
             raise ValueError(f"{option} leaves no channels")
 
 
-def _require_place(masked_stages: Sequence[int], *, stages: int) -> None:
-    if not set(masked_stages) <= set(range(1, stages + 1)):
-        raise ValueError(f"masked_stages {tuple(masked_stages)} must be of 1 ... {stages}")
+def _stage_numbers(masked_stages: Sequence[int] | int, *, stages: int) -> tuple[int, ...]:
+    """The numbers as a tuple: a command line cannot tell one number from a list of one."""
+    numbers = (masked_stages,) if isinstance(masked_stages, int) else tuple(masked_stages)
+    if not set(numbers) <= set(range(1, stages + 1)):
+        raise ValueError(f"masked_stages {numbers} must be of 1 ... {stages}")
+    return numbers
 
 
 def _require_gated_units(unit: Unit, learning: str) -> None:

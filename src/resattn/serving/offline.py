@@ -19,6 +19,7 @@ from resattn.serving.prediction import Unreadable
 from resattn.serving.predictor import Predictor
 
 LINES_AT_ONCE = 64
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ def predict_to_file(source: str, paths: Sequence[str], out: Path, *, top: int = 
     `source` and `error` for an image that cannot be read. Until all are done the lines lie in OUT.partial, and the same
     call goes on behind the last whole one; OUT.job says what the call was.
 
-    Raises ResattnError where `out` is there already, another process writes it, another call or other images began it,
-    for a path that is not there, and where the disk refuses.
+    Raises ResattnError where `out` is called a table or is there already, another process writes it, another call or
+    other images began it, for a path that is not there, and where the disk refuses.
     """
+    if out.suffix.lower() in _TABLES:
+        raise ResattnError(
+            f"{out} is called a table, and what is written is one JSON object a line",
+            f"--out {out.with_suffix('.jsonl')}, which pandas.read_json(..., lines=True) makes a table of",
+        )
     _require_absent(out)
     partial, job = out.with_name(out.name + ".partial"), out.with_name(out.name + ".job")
     sha256 = file_sha256(find_weights(source))

@@ -173,7 +173,9 @@ def _with_steps(job: Job) -> Recipe:
     if recipe.steps is not None:
         return recipe
     if recipe.epochs is not None:
-        return recipe.replace(steps=steps_for_epochs(recipe, len(job.train.images)))
+        steps = steps_for_epochs(recipe, len(job.train.images))
+        say(f"{recipe.epochs:g} epochs: {steps:,} steps")
+        return recipe.replace(steps=steps)
     recipe = recipe.replace(time=recipe.time or DEFAULT_TIME)
     budget = measure_budget(job.network, recipe, job.batches(PROBES), job.execution)
     say(f"budget {recipe.time}: {budget}")

@@ -6,10 +6,13 @@ import torch
 
 from resattn.data.image_folder import prepare_once
 from resattn.data.labelled_folder import folder_of
+from resattn.data.packed import open_split
 from resattn.models import create_model
 from resattn.models.weights import read_metadata
 from resattn.training.fine_tuning import starting_weights
 from resattn.training.recipe import Recipe
+
+NAMED = 10
 
 
 def with_packed_folder(recipe: Recipe) -> Recipe:
@@ -28,8 +31,14 @@ def with_packed_folder(recipe: Recipe) -> Recipe:
     else:
         counts = ", ".join(f"{count:,} {split}" for split, count in report.images.items())
         lines = [f"packed {path} as {name}: {report.classes} classes at {size} px, images: {counts}"]
+        classes = open_split(name).class_names
+        lines.append(f"classes: {', '.join(classes[:NAMED])}{', ...' if len(classes) > NAMED else ''}")
         lines += [f"note: {note}" for note in report.notes]
         lines += [f"left out: {reason}" for reason in report.skipped]
+    if recipe.start_from is None:
+        lines.append(
+            "note: it begins with random weights; --from pretrained, from those that ship, needs fewer images"
+        )
     print("\n".join(lines), file=sys.stderr, flush=True)
     return recipe.replace(data=name)
 

@@ -25,13 +25,15 @@ RUN_LENGTHS = ("time", "epochs", "steps")
 class Optimization:
     """How weights change."""
 
-    optimizer: Literal["sgd", "adamw", "muon"] = "muon"
+    optimizer: Annotated[Literal["sgd", "adamw", "muon"], Parameter(name=("optimizer", "--optimizer"))] = (
+        "muon"
+    )
     """SGD with Nesterov momentum, AdamW, or Muon for convolutions but the first and AdamW for the rest."""
-    lr: float = 0.02
+    lr: Annotated[float, Parameter(name=("lr", "--lr"))] = 0.02
     """Peak learning rate."""
     momentum: float = 0.95
     """Momentum of SGD and Muon; beta 1 of AdamW."""
-    weight_decay: float = 0.05
+    weight_decay: Annotated[float, Parameter(name=("weight-decay", "--weight-decay"))] = 0.05
     """Decoupled for AdamW and Muon, an L2 term for SGD; never on biases and normalisation."""
     rest_lr: float = 0.004
     """Muon only: learning rate of the parameters it leaves to AdamW."""
@@ -147,7 +149,9 @@ def is_option_value(value: object) -> bool:
 
 
 def _whole(value: OptionValue) -> OptionValue:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else float(value)
+    return value
 
 
 def find_recipe(name: str) -> Path:

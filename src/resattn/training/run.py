@@ -19,6 +19,7 @@ from resattn.data.packed import verify
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate, write_results
 from resattn.evaluation.examples import examples_sheet
+from resattn.evaluation.mistakes import write_answers
 from resattn.models.weights import load_weights, save_weights
 from resattn.training.budget import step_kinds
 from resattn.training.checkpoints import AtomicCheckpointIO, Checkpoints, newest_readable
@@ -256,6 +257,7 @@ def _finish(job: Job) -> ClassificationResult:
         network, job.val, title=title, subtitle=f"{result.split} images and where the masks look"
     )
     figures.save(sheet, job.folder.path / "predictions.png")
+    write_answers(network, job.val, result.answers, job.folder.path, title=title)
     write_results(result, job.folder.path)
     return result
 

@@ -89,11 +89,9 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:
         )
     if not _fits(hint, value):
         raise ResattnError(f"{source}: {name} is {value!r}", f"{name} takes {_describe(hint)}")
-    return (
-        float(value)
-        if isinstance(value, int) and float in _alternatives(hint) and int not in _alternatives(hint)
-        else value
-    )
+    if isinstance(value, int | float) and float in _alternatives(hint) and int not in _alternatives(hint):
+        return float(value)  # numpy's, which are Python's by inheritance, cannot be written as YAML
+    return value
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
