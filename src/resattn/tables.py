@@ -74,6 +74,12 @@ def print_scores(result: "ClassificationResult") -> None:
         shares = [f"{scores.top1:.2%}", *([] if few else [f"{scores.top5:.2%}"])]
         table.add_row(view, *shares, f"{scores.loss:.4f}", f"{scores.ece:.2%}")
     console.print(table)
+    counts = [row.images for row in result.per_class if row.images]
+    if max(counts) >= 2 * min(counts):
+        console.print(
+            f"Classes have {min(counts):,} to {max(counts):,} images; the mean of their top-1 is "
+            f"[bold]{result.class_mean_top1:.2%}[/bold]."
+        )
 
 
 def print_offline(report: "OfflineReport", out: Path) -> None:

@@ -18,6 +18,7 @@ import resattn
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import evaluate, write_results
 from resattn.hardware import Execution, reference_execution
+from resattn.tables import print_scores
 
 Make = Callable[..., Any]
 # Probabilities of the three answers an oracle can give.
@@ -41,6 +42,7 @@ def test_hand_checked_scores_with_a_short_last_batch(oracle: Make, make_split: M
     gap = 2 / 5 * abs(0.5 - 0.7) + 1 / 5 * abs(1 - 0.6) + 2 / 5 * abs(0.5 - 0.5)
     assert result.ece == pytest.approx(gap, abs=1e-6)
     assert result.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
+    assert result.class_mean_top1 == pytest.approx((0.5 + 0.5 + 1) / 3)
     assert [(row.id, row.images, row.top1, row.top5) for row in result.per_class] == [
         ("ant", 2, 0.5, 1.0),
         ("bee", 2, 0.5, 1.0),
@@ -182,6 +184,18 @@ def test_real_network_on_images_of_an_odd_size(make_split: Make, model: str) -> 
     labels = torch.from_numpy(split.labels)
     assert result.loss == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-4)
     assert result.top1 == float((logits.argmax(1) == labels).double().mean())
+
+
+def test_the_mean_over_classes_is_told_where_they_are_uneven(
+    oracle: Make, make_split: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_scores(evaluate(oracle(LOGITS), make_split([0, 0, 1], [0, 0, 0]), progress=False))
+    print_scores(evaluate(oracle(LOGITS), make_split([0, 1], [0, 1]), progress=False))
+    assert "images; the mean" not in capsys.readouterr().out
+    print_scores(evaluate(oracle(LOGITS), make_split([0, 0, 0, 0, 0], [0, 0, 0, 0, 1]), progress=False))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Classes have 1 to 4 images; the mean of their top-1 is 50.00%." in printed
+    assert "top-5" not in printed
 
 
 def test_results_are_written_whole(oracle: Make, make_split: Make, tmp_path: Path) -> None:

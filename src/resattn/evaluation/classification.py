@@ -91,6 +91,11 @@ class ClassificationResult:
     device: str
     flip_average: Scores | None = None
 
+    @property
+    def class_mean_top1(self) -> float:
+        """The mean of the top-1 of the classes that have images: a frequent class counts no more than a rare one."""
+        return float(np.mean([row.top1 for row in self.per_class if row.top1 is not None]))
+
     def to_json(self) -> dict[str, Any]:
         """The scalar results as one object for results.json; `flip_average` only where it was measured."""
         fields: dict[str, Any] = {
@@ -100,6 +105,7 @@ class ClassificationResult:
             "classes": len(self.per_class),
             "top1": self.top1,
             "top5": self.top5,
+            "class_mean_top1": self.class_mean_top1,
             "loss": self.loss,
             "ece": self.ece,
             "model": self.model,
