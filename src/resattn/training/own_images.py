@@ -7,6 +7,7 @@ import torch
 from resattn.data.image_folder import prepare_once
 from resattn.data.labelled_folder import folder_of
 from resattn.data.packed import open_split
+from resattn.errors import ResattnError
 from resattn.models import create_model
 from resattn.models.weights import read_metadata
 from resattn.training.fine_tuning import starting_weights
@@ -18,13 +19,18 @@ NAMED = 10
 def with_packed_folder(recipe: Recipe) -> Recipe:
     """The recipe with the name of a prepared data set in place of a folder (`folder_of`); any other recipe as it is.
 
-    The folder is packed unless it is packed already and unchanged. Raises ResattnError where it cannot be, and where
-    the weights to start from are not there.
+    The folder is packed unless it is packed already and unchanged. Raises ResattnError where it cannot be, where the
+    weights to start from are not there, and for a `size` of what is no folder.
     """
     path = folder_of(recipe.data)
     if path is None:
+        if recipe.size is not None:
+            raise ResattnError(
+                f"{recipe.data} is packed already, and --size is for a folder of images",
+                "leave it out, or prepare the images anew at that size",
+            )
         return recipe
-    size = _input_side(recipe)
+    size = recipe.size or _input_side(recipe)
     name, report = prepare_once(path, size=size)
     if report is None:
         lines = [f"{path} is packed already, as {name}, and unchanged"]
@@ -40,7 +46,7 @@ def with_packed_folder(recipe: Recipe) -> Recipe:
             "note: it begins with random weights; --from pretrained, from those that ship, needs fewer images"
         )
     print("\n".join(lines), file=sys.stderr, flush=True)
-    return recipe.replace(data=name)
+    return recipe.replace(data=name, size=None)
 
 
 def _input_side(recipe: Recipe) -> int:

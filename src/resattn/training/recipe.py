@@ -11,6 +11,7 @@ import yaml
 from cyclopts import Parameter
 
 from resattn.data.augmentation import Augmentation
+from resattn.data.image_folder import LARGEST, SMALLEST
 from resattn.errors import ResattnError
 from resattn.files import is_file
 from resattn.training.yaml_fields import build, read_yaml
@@ -57,6 +58,8 @@ class Recipe:
 
     data: str = "shapes"
     """Data set: shapes, tiny-imagenet, cifar10, cifar100, a name given to `prepare folder`, or folder:PATH."""
+    size: int | None = None
+    """Side in pixels at which a folder of images is packed; what the network was trained at or made for without it."""
     model: str = "resattn_mini"
     """Network: one of `resattn models`."""
     model_options: dict[str, OptionValue] = field(default_factory=dict)
@@ -168,6 +171,7 @@ def _check_ranges(recipe: Recipe) -> None:
     optimization, augmentation = recipe.optimization, recipe.augmentation
     limits: dict[str, tuple[float | None, float, float]] = {
         "seed": (recipe.seed, 0, 2**31 - 1),
+        "size": (recipe.size, SMALLEST, LARGEST),
         "epochs": (recipe.epochs, 1e-9, 1e6),
         "steps": (recipe.steps, 1, float("inf")),
         "batch_size": (recipe.batch_size, 1, 2**20),
