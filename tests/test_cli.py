@@ -119,6 +119,8 @@ def test_the_options_one_types_most_have_short_names() -> None:
     chosen = bound.arguments["recipe"].optimization
     assert (chosen.lr, chosen.optimizer, chosen.weight_decay) == (0.01, "sgd", 0.001)
     assert bound.arguments["recipe"].time == "20m"
+    shipped = Recipe.from_yaml(find_recipe("laptop-20m")).optimization
+    assert (chosen.rest_lr, chosen.muon_iterations) == (shipped.rest_lr, shipped.muon_iterations)
 
 
 def test_two_lengths_are_one_too_many(tmp_path: Path) -> None:

@@ -158,9 +158,7 @@ def train(
     if not processes.first:
         return
     print_scores(result)
-    console.print(
-        f"\nThe run lies in [bold]{folder.path}[/bold]: weights, results, learning curves, confusion."
-    )
+    console.print(f"\nThe run lies in [bold]{folder.path}[/bold]: weights, results, curves, mistakes.")
 
 
 def _run_folder(

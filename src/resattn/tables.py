@@ -77,7 +77,7 @@ def print_scores(result: "ClassificationResult") -> None:
     counts = [row.images for row in result.per_class if row.images]
     if max(counts) >= 2 * min(counts):
         console.print(
-            f"Classes have {min(counts):,} to {max(counts):,} images; the mean of their top-1 is "
+            f"Classes with images have {min(counts):,} to {max(counts):,}; the mean of their top-1 is "
             f"[bold]{result.class_mean_top1:.2%}[/bold]."
         )
 

@@ -342,6 +342,9 @@ def test_the_usual_names_of_splits(tree: Path, write: Write, train: str, test: s
 )
 def test_splits_called_otherwise_are_not_taken_for_classes(tree: Path, write: Write, samples, splits) -> None:
     write(*(f"{split}/{name}/0.png" for split in splits for name in "ab"))
+    if "seg_test" in splits:
+        write("seg_pred/0.png")
+        splits = ("seg_pred", *splits)
     error = refused(tree, samples)
     assert (
         error.what == f"{tree} has {', '.join(sorted(splits))}, with folders of their own: splits or classes?"
@@ -365,8 +368,26 @@ def test_files_that_are_there_twice_are_noted(tree: Path, write: Write) -> None:
     (tree / "val/b/0.png").write_bytes((tree / "train/a/1.png").read_bytes())
     assert list(prepare(tree).notes) == [
         "2 of 3 images of val are the same files as images of train: its accuracy will look better than it is",
-        "1 files are in more than one class",
+        "files that are in more than one class: 1",
     ]
     (tree / "val/a/0.png").write_bytes(b"broken")
     (tree / "train/a/0.png").write_bytes(b"broken")
     assert "1 of 2 images of val" in prepare(tree, skip_bad=True).notes[0]
+
+
+def test_photos_that_could_not_be_read_are_packed_once_they_can_be(
+    tree: Path, write: Write, resattn_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    write("a/0.png", "a/1.png", "b/0.png", "b/1.png")
+    pillow_heif.from_pillow(Image.new("RGB", (64, 64), "red")).save(tree / "a" / "phone.heic")
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "OPEN", {name: one for name, one in Image.OPEN.items() if name != "HEIF"})
+        name, report = prepare_once(tree, size=16)
+        assert report is not None
+        assert "pip install 'resattn[heic]'" in report.skipped[0]
+        assert prepare_once(tree, size=16) == (name, None)
+    name, report = prepare_once(tree, size=16)
+    assert report is not None
+    assert (sum(report.images.values()), report.skipped) == (5, ())
+    assert prepare_once(tree, size=16) == (name, None)

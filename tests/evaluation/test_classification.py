@@ -191,10 +191,10 @@ def test_the_mean_over_classes_is_told_where_they_are_uneven(
 ) -> None:
     print_scores(evaluate(oracle(LOGITS), make_split([0, 0, 1], [0, 0, 0]), progress=False))
     print_scores(evaluate(oracle(LOGITS), make_split([0, 1], [0, 1]), progress=False))
-    assert "images; the mean" not in capsys.readouterr().out
+    assert "the mean of" not in capsys.readouterr().out
     print_scores(evaluate(oracle(LOGITS), make_split([0, 0, 0, 0, 0], [0, 0, 0, 0, 1]), progress=False))
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Classes have 1 to 4 images; the mean of their top-1 is 50.00%." in printed
+    assert "Classes with images have 1 to 4; the mean of their top-1 is 50.00%." in printed
     assert "top-5" not in printed
 
 

@@ -192,11 +192,11 @@ def test_a_folder_is_packed_once_and_again_when_it_changes(
     assert "left out: " in capsys.readouterr().err
     assert open_split(packed.data).source_sha256 != sha256
     assert with_packed_folder(recipe.replace(start_from=None)).data == "My-Photos-64"
-    assert "begins with random weights; --from pretrained" in capsys.readouterr().err
+    assert "begins with random weights; those that ship (--from pretrained)" in capsys.readouterr().err
     larger = with_packed_folder(recipe.replace(size=40))
     assert (larger.data, larger.size) == ("My-Photos-40", None)
     assert open_split("My-Photos-40").images.shape[1:3] == (40, 40)
-    with pytest.raises(ResattnError, match="My-Photos-40 is packed already, and --size is for a folder"):
+    with pytest.raises(ResattnError, match="My-Photos-40 is packed already, and a size is for a folder"):
         with_packed_folder(larger.replace(size=32))
     same_name = draw_dots(tmp_path / "other" / "My Photos", COLOURS, images=2, side=8)
     assert with_packed_folder(recipe_of(f"folder:{same_name}")).data == "My-Photos-24-2"

@@ -55,7 +55,8 @@ def test_what_is_said_has_the_last_word_over_the_recipe() -> None:
         "steps": 9,
         "time": None,
         "optimization": {"lr": np.float64(0.01)},
-        "model_options": {"drop_rate": 0.1},
+        "model_options": {"drop_rate": 0.1, "masked_stages": (1, 3)},
+        "seed": np.int64(2),
     }
 
     chosen = full_recipe("laptop-150m", fields)
@@ -64,7 +65,8 @@ def test_what_is_said_has_the_last_word_over_the_recipe() -> None:
         steps=9,
         time=None,
         optimization=replace(shipped.optimization, lr=0.01),
-        model_options={"stem_width": 64, "stem_units": 1, "drop_rate": 0.1},
+        model_options={"stem_width": 64, "stem_units": 1, "drop_rate": 0.1, "masked_stages": [1, 3]},
+        seed=2,
     )
     assert Recipe.from_mapping(yaml.safe_load(chosen.to_yaml()), source="") == chosen
 

@@ -26,7 +26,8 @@ _CHUNK = 32
 _CHUNK_BYTES, _HELD_BYTES = 8 * 2**20, 256 * 2**20
 
 # Photos of iPhones, which Pillow reads by this library only. Without it they are told of, and not passed over.
-_HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+_HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+_HEIC_HELP = "pip install 'resattn[heic]'"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 with suppress(ImportError):
     import pillow_heif
@@ -115,6 +116,11 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(known) | _HEIC_SUFFIXES
 
 
+def readable_by_now(reason: str) -> bool:
+    """Whether an image that could not be used for `reason`, once, can be since a library was installed."""
+    return _HEIC_HELP in reason and "HEIF" in Image.OPEN
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of an image file; raises BadImageError for what cannot be read or is too large."""
     try:
@@ -197,7 +203,7 @@ def _reason(data: bytes, error: Exception) -> str:
         return "is empty"
     if isinstance(error, UnidentifiedImageError):
         if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and "HEIF" not in Image.OPEN:
-            return "is a HEIC photo, which takes: pip install 'resattn[heic]'"
+            return f"is a HEIC photo, which takes: {_HEIC_HELP}"
         return "is not an image that Pillow can read"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"has more pixels than the limit of {MAX_PIXELS:,}"

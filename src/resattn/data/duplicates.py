@@ -30,5 +30,5 @@ class SeenFiles:
                 )
         classes = (len({label for _, label in places if label >= 0}) for places in self._places.values())
         if several := sum(count > 1 for count in classes):
-            lines.append(f"{several:,} files are in more than one class")
+            lines.append(f"files that are in more than one class: {several:,}")
         return lines

@@ -97,10 +97,9 @@ def _read_layout(path: Path, faults: Faults, *, val_share: float, seed: int) -> 
 
 
 def _require_no_splits(path: Path, folders: list[Path]) -> None:
-    """Raise ResattnError where every folder is called like a split, and has folders: those are the classes."""
-    if folders and all(
-        _LOOKS_LIKE_SPLIT.search(folder.name.lower()) and _subfolders(folder) for folder in folders
-    ):
+    """Raise ResattnError where all folders are called like splits, and some have folders: those are the classes."""
+    called_so = all(_LOOKS_LIKE_SPLIT.search(folder.name.lower()) for folder in folders)
+    if called_so and any(_subfolders(folder) for folder in folders):
         names = ", ".join(folder.name for folder in folders)
         raise ResattnError(
             f"{path} has {names}, with folders of their own: splits or classes?",

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resattn import home, progress
-from resattn.data.decoding import BadImageError, decode_rgb, fit_square, in_order, read_file, to_array
+from resattn.data.decoding import (
+    BadImageError,
+    decode_rgb,
+    fit_square,
+    in_order,
+    read_file,
+    readable_by_now,
+    to_array,
+)
 from resattn.data.duplicates import SeenFiles
 from resattn.data.durable import disk_errors
 from resattn.data.faults import Faults
@@ -112,13 +120,14 @@ def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[st
 
 
 def _name_for(path: Path, layout: FolderLayout, size: int, place: Path) -> tuple[str, bool]:
-    """The folder's data set, there or to be made; and whether it is there and none of the files has changed since."""
+    """The folder's data set, there or to be made; and whether it is there and nothing of the files has changed since."""
     stem = name = f"{folder_stem(path)}-{size}"
     number = 1
     while there := description_of(name, place):
         # Links and .. may have been spelled out otherwise when it was packed.
         if _spelled_out(there.get("command")) == _command(path, name=name, size=size, skip_bad=True):
-            return name, there.get("source_sha256") == _source_sha256(layout)
+            more = any(readable_by_now(str(reason)) for reason in there.get("skipped") or ())
+            return name, not more and there.get("source_sha256") == _source_sha256(layout)
         number += 1
         name = f"{stem}-{number}"
     return name, False

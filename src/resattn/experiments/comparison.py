@@ -21,6 +21,7 @@ HELD: Mapping[str, str] = {
     **dict.fromkeys(RUN_LENGTHS, "how long arms train is what is held equal"),
     "seed": "every arm is trained with the same seeds",
     "validate_on": "arms are measured on the same images",
+    "size": "a folder is packed once for all arms; prepare it at each size to compare them, and name each arm's data",
 }
 HELD_WITH_STEPS: Mapping[str, str] = {
     "batch_size": "steps of other batches are not equal steps",

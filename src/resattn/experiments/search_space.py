@@ -136,6 +136,8 @@ class _Field:
 def _domain(field: _Field, spec: str) -> Choices | Range:
     if field.name == "validate_on":
         raise field.refusal("tuning always validates on held-out images", "search another field")
+    if field.name == "size":
+        raise field.refusal("trials share one packed folder", "prepare it at each size, and search data")
     kind, colon, rest = spec.partition(":")
     if "," in spec and not (colon and kind in ("int", "log")):
         return Choices(_choices(field, spec.split(",")))

@@ -83,9 +83,9 @@ def _require_same_architecture(
             f"train with --model {trained.variant}, or leave --model out",
         )
     theirs, ours = (
-        # Weights files give lists back as tuples.
+        # Weights files give lists back as tuples, and a command line a list of one as its number.
         {
-            name: list(value) if isinstance(value, tuple) else value
+            name: list(value) if isinstance(value, tuple | list) else [value]
             for name, value in one.options.items()
             if name not in _FREE_OPTIONS
         }

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from resattn.errors import ResattnError
 from resattn.files import expanded
 
@@ -41,8 +43,8 @@ def train(
     `run_dir`, or in the next free runs/DATA-MODEL-N.
 
     Raises ResattnError for what cannot be trained, naming the field, and outside the main thread, where no signal can
-    be taken. Ctrl-C raises `resattn.training.stopping.TrainingStopped`, which is no Exception, with a note of how to go
-    on.
+    be taken. Ctrl-C, once the network trains, raises `resattn.training.stopping.TrainingStopped`, which is no Exception,
+    with a note of how to go on.
     """
     chosen = full_recipe(recipe, fields)
     if threading.current_thread() is not threading.main_thread():
@@ -86,9 +88,13 @@ def full_recipe(recipe: str | Path | None, fields: Mapping[str, Any]) -> "Recipe
 
 
 def _plain(name: str, value: object) -> object:
-    """What a YAML file would hold in place of a path or of a mapping of another kind."""
+    """What a YAML file would hold in its place."""
     if isinstance(value, Mapping):
-        return dict(value)
+        return {str(key): _plain(name, entry) for key, entry in value.items()}
     if isinstance(value, Path):
-        return f"folder:{value}" if name == "data" else str(value)
+        return f"folder:{value}" if name == "data" else str(expanded(value))
+    if isinstance(value, tuple):
+        return [_plain(name, entry) for entry in value]
+    if isinstance(value, np.integer):
+        return int(value)
     return value

@@ -26,7 +26,7 @@ def with_packed_folder(recipe: Recipe) -> Recipe:
     if path is None:
         if recipe.size is not None:
             raise ResattnError(
-                f"{recipe.data} is packed already, and --size is for a folder of images",
+                f"{recipe.data} is packed already, and a size is for a folder of images",
                 "leave it out, or prepare the images anew at that size",
             )
         return recipe
@@ -43,7 +43,7 @@ def with_packed_folder(recipe: Recipe) -> Recipe:
         lines += [f"left out: {reason}" for reason in report.skipped]
     if recipe.start_from is None:
         lines.append(
-            "note: it begins with random weights; --from pretrained, from those that ship, needs fewer images"
+            "note: it begins with random weights; those that ship (--from pretrained) need fewer images"
         )
     print("\n".join(lines), file=sys.stderr, flush=True)
     return recipe.replace(data=name, size=None)
