@@ -120,7 +120,7 @@ def prepare_once(path: Path, *, size: int, root: Path | None = None) -> tuple[st
 
 
 def _name_for(path: Path, layout: FolderLayout, size: int, place: Path) -> tuple[str, bool]:
-    """The folder's data set, there or to be made; and whether it is there and nothing of the files has changed since."""
+    """The folder's data set, there or to be made; and whether it is there, of these very files."""
     stem = name = f"{folder_stem(path)}-{size}"
     number = 1
     while there := description_of(name, place):

@@ -43,8 +43,8 @@ def train(
     `run_dir`, or in the next free runs/DATA-MODEL-N.
 
     Raises ResattnError for what cannot be trained, naming the field, and outside the main thread, where no signal can
-    be taken. Ctrl-C, once the network trains, raises `resattn.training.stopping.TrainingStopped`, which is no Exception,
-    with a note of how to go on.
+    be taken. Ctrl-C, once the network trains, raises `resattn.training.stopping.TrainingStopped`, which is no
+    Exception, with a note of how to go on.
     """
     chosen = full_recipe(recipe, fields)
     if threading.current_thread() is not threading.main_thread():
