@@ -16,7 +16,7 @@ from resattn.files import whole_text_file, writing
 from resattn.hardware import Execution
 
 TABLE, PICTURE = "predictions.csv", "mistakes.png"
-SHOWN = 12
+SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,11 +35,13 @@ def likeliest(axes: Axes, names: Sequence[str], shares: Any, truth: str | None) 
     axes.set_axis_off()
     # One line more where truths are told, used or not, so that all the cards of a sheet stand level.
     axes.set(xlim=(0, 1), ylim=(max(len(names), 5) - 0.5, -0.5 if truth is None else -1.5))
+    places = range(len(names))
+    axes.barh(places, 1, height=0.8, color=PALE)
+    axes.barh(
+        places, shares, height=0.8, color=[GREEN if name == truth else SKY for name in names], alpha=0.55
+    )
     for place, (name, share) in enumerate(zip(names, shares, strict=True)):
-        right = name == truth
-        axes.barh(place, 1, height=0.8, color=PALE)
-        axes.barh(place, float(share), height=0.8, color=GREEN if right else SKY, alpha=0.55)
-        label = f"✓ {short_name(name)}" if right else short_name(name)
+        label = f"✓ {short_name(name)}" if name == truth else short_name(name)
         axes.text(0.02, place, label, va="center", fontsize=8)
         axes.text(0.98, place, f"{100 * float(share):.0f}%", va="center", ha="right", fontsize=8)
     if truth is not None and truth not in names:
