@@ -33,7 +33,7 @@ audit: install
 # Train a residual attention network on shapes drawn on the spot, and draw what it learnt.
 demo: install
 	$(BIN)/resattn train --recipe demo
-	@echo 'Look at the newest folder under runs/: learning_curves.png, confusion.png, predictions.png'
+	@echo 'Look at the newest folder under runs/: learning_curves.png, confusion.png, predictions.png, mistakes.png'
 
 # A process for each core, and one thread in each: most tests are too small for two threads to help.
 test: install

@@ -40,7 +40,7 @@ def evaluate(
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Measure a trained network: accuracy, calibration, per-class table, confusion; where it looks; what it bears.
+    """Measure a trained network: accuracy, calibration, tables, confusion, mistakes; where it looks; what it bears.
 
     Parameters
     ----------
