@@ -73,7 +73,7 @@ def save(figure: Figure, path: Path, *, dpi: int = 150) -> None:
         raise ValueError(f"{path.name}: figures are written as .png, .svg or .pdf")
     dateless = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     # Packing takes a good part of a large figure's time, and zlib's usual 6 hardly makes it smaller than 3.
-    packed = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
+    packed: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
     with whole_file(path) as temporary, mpl.rc_context(STYLE), warnings.catch_warnings():
         # A box in place of a letter that no font has is better than no figure.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

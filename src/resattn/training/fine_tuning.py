@@ -83,12 +83,7 @@ def _require_same_architecture(
             f"train with --model {trained.variant}, or leave --model out",
         )
     theirs, ours = (
-        # Weights files give lists back as tuples, and a command line a list of one as its number.
-        {
-            name: list(value) if isinstance(value, tuple | list) else [value]
-            for name, value in one.options.items()
-            if name not in _FREE_OPTIONS
-        }
+        {name: _as_said(value) for name, value in one.options.items() if name not in _FREE_OPTIONS}
         for one in (trained, network)
     )
     if theirs != ours:
@@ -96,6 +91,13 @@ def _require_same_architecture(
             f"{weights} holds weights of {trained.variant} with the options {theirs}, and the recipe says {ours}",
             "leave them out: those of the weights are taken",
         )
+
+
+def _as_said(value: object) -> object:
+    """An option as a list or one value: weights files give lists back as tuples, and command lines one of one as one."""
+    if not isinstance(value, tuple | list):
+        return value
+    return value[0] if len(value) == 1 else list(value)
 
 
 def head_steps(recipe: Recipe, steps: int) -> int:
