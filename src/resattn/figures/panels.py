@@ -17,12 +17,17 @@ def picture(axes: Axes, image: Image, values: Series | None, heading: str) -> No
     if values is None:
         axes.imshow(image)
     else:
-        axes.imshow(np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8))
+        axes.imshow(gray(image))
         edges = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
         axes.imshow(values, cmap="inferno", alpha=0.62, extent=edges, interpolation="bilinear")
     axes.set_title(heading, fontsize=8.5, weight="normal", loc="center", color=MUTED)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+
+
+def gray(image: Image) -> Image:
+    """The image without colours, H x W x 3."""
+    return np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
 
 
 def name_range(axes: Axes, values: Series) -> None:

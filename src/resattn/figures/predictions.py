@@ -1,15 +1,20 @@
 """What a network sees in single images."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resattn.figures.panels import Image, likeliest, name_range, picture
-from resattn.figures.style import STYLE, Series, headed_figure
+from resattn.figures.panels import Image, gray
+from resattn.figures.style import GREEN, MUTED, ORANGE, PALE, SKY, STYLE, Series, headed_figure, short_name
 
-PICTURE_INCHES, BARS_INCHES, LINE_INCHES = 1.25, 2.6, 1.6
+# Inches. Everything lies in one axes, whose unit is an inch: axes of their own for every picture and every list of
+# classes would take most of the time a sheet takes.
+PICTURE, GAP, BARS, LINE = 1.25, 0.16, 2.6, 1.7
+HEADER, MARGIN = 0.85, 0.08
 
 
 @mpl.rc_context(STYLE)
@@ -34,18 +39,55 @@ def predictions_sheet(
     stages = _stage_means(masks or {})
     across = 1 if len(images) < 4 else 2 if stages else 3
     down = -(-len(images) // across)
-    widths = [PICTURE_INCHES] * (1 + len(stages)) + [BARS_INCHES]
-    figure = headed_figure(across * (sum(widths) + 0.5), down * LINE_INCHES + 0.9, title, subtitle)
-    cards = figure.subfigures(max(down, 1), across, squeeze=False)
+    card = (1 + len(stages)) * (PICTURE + GAP) + BARS + GAP
+    width, height = across * card + 2 * MARGIN, HEADER + max(down, 1) * LINE
+    figure = headed_figure(width, height, title, subtitle)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     for index, image in enumerate(images):
-        panels = cards[divmod(index, across)].subplots(1, len(widths), width_ratios=widths)
-        top = index < across
-        picture(panels[0], image, None, "image" if top else "")
-        for axes, (stage, mask) in zip(panels[1:], stages.items(), strict=False):
-            picture(axes, image, mask[index], stage if top else "")
-            name_range(axes, mask[index])
-        likeliest(panels[-1], labels[index], probabilities[index], truths[index] if truths else None)
+        left, top = MARGIN + index % across * card, HEADER + index // across * LINE
+        heads = ("image", *stages) if index < across else ("",) * (1 + len(stages))
+        for head, values in zip(heads, (None, *(mask[index] for mask in stages.values())), strict=True):
+            _picture(axes, image, values, head, left, top)
+            left += PICTURE + GAP
+        truth = truths[index] if truths else None
+        _likeliest(axes, labels[index], probabilities[index], truth, left, top)
     return figure
+
+
+def _picture(axes: Axes, image: Image, values: Series | None, head: str, left: float, top: float) -> None:
+    """The image in a square, its sides in proportion; with values, grey under their colours and their range below."""
+    height, width = (PICTURE * side / max(image.shape[:2]) for side in image.shape[:2])
+    x, y = left + (PICTURE - width) / 2, top + (PICTURE - height) / 2
+    place: dict[str, Any] = {"extent": (x, x + width, y + height, y), "aspect": "auto"}
+    axes.imshow(image if values is None else gray(image), **place)
+    middle = left + PICTURE / 2
+    if values is not None:
+        axes.imshow(values, cmap="inferno", alpha=0.62, interpolation="bilinear", **place)
+        spread = f"{values.min():.2f} to {values.max():.2f}"
+        axes.text(middle, y + height + 0.04, spread, ha="center", va="top", fontsize=7, color=MUTED)
+    axes.text(middle, top - 0.06, head, ha="center", va="bottom", fontsize=8.5, color=MUTED)
+
+
+def _likeliest(
+    axes: Axes, names: Sequence[str], shares: Any, truth: str | None, left: float, top: float
+) -> None:
+    """The likeliest classes as bars, best first; `truth` ticked where it is among them, else named above."""
+    # One line more where truths are told, used or not, so that all the cards of a sheet stand level.
+    first = 0 if truth is None else 1
+    line = PICTURE / (first + max(len(names), 5))
+    places = top + line * (np.arange(len(names)) + first + 0.5)
+    colors = [GREEN if name == truth else SKY for name in names]
+    axes.barh(places, BARS, left=left, height=0.8 * line, color=PALE)
+    axes.barh(places, BARS * np.asarray(shares), left=left, height=0.8 * line, color=colors, alpha=0.55)
+    for y, name, share in zip(places, names, shares, strict=True):
+        label = f"✓ {short_name(name)}" if name == truth else short_name(name)
+        axes.text(left + 0.05, y, label, va="center", fontsize=8)
+        axes.text(left + BARS - 0.05, y, f"{100 * float(share):.0f}%", va="center", ha="right", fontsize=8)
+    if truth is not None and truth not in names:
+        axes.text(left, top + line / 2, f"is: {short_name(truth)}", va="center", fontsize=8, color=ORANGE)
 
 
 def _stage_means(masks: Mapping[str, Series]) -> dict[str, Series]:

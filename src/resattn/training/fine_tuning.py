@@ -94,7 +94,7 @@ def _require_same_architecture(
 
 
 def _as_said(value: object) -> object:
-    """An option as a list or one value: weights files give lists back as tuples, and command lines one of one as one."""
+    """An option as a list or one value: weights files give tuples back, command lines one value for a list of one."""
     if not isinstance(value, tuple | list):
         return value
     return value[0] if len(value) == 1 else list(value)
