@@ -49,6 +49,7 @@ MOMENTS ?= 12
 SEED ?= 0
 chaos: install
 	OMP_NUM_THREADS=1 RESATTN_CHAOS_MOMENTS=$(MOMENTS) RESATTN_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -n auto tests/chaos
+	OMP_NUM_THREADS=1 RESATTN_CHAOS_MOMENTS=$(MOMENTS) $(BIN)/python -m pytest -n auto -m long
 
 lint: install
 	$(BIN)/ruff check .

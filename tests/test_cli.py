@@ -57,13 +57,14 @@ def test_importing_the_package_does_not_import_lightning_or_matplotlib() -> None
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_models_lists_every_variant_with_its_cost() -> None:
+def test_models_lists_every_variant_with_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
     done = resattn("models", "--json")
     rows = {row["model"]: row for row in json.loads(done.stdout)}
     assert list(rows) == list_variants()
     assert rows["resattn_56"]["parameters"] == 31_810_728
     assert rows["seed_residual"]["macs"] == 5_172_465_664
-    assert "resattn_mini" in resattn("models").stdout
+    app("models")
+    assert "resattn_mini" in capsys.readouterr().out
 
 
 def test_evaluate_prints_what_the_run_wrote(run_dir: Path, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_names_are_printed_as_they_are(
     save_weights(tmp_path / "cars.safetensors", network, metadata={**metadata, **names})
     run(tmp_path / "cars.safetensors", photo, "--out", tmp_path / "out")
     told = capsys.readouterr().out
-    assert "b [bold copy].png" in told.replace("\n", "")
+    assert "b[boldcopy].png" in "".join(told.split())  # the line may be broken anywhere
     assert told.count("a [front]") == told.count("b [rear]") == 2
 
 

@@ -32,7 +32,7 @@ def moments(kind: signal.Signals, count: int, names: Iterable[str] = COMMANDS) -
 KILLS = [*moments(signal.SIGKILL, MOMENTS), *moments(signal.SIGTERM, MOMENTS)]
 SLEEPS = moments(signal.SIGSTOP, (MOMENTS + 1) // 2)
 if not MOMENTS:  # the suite's share
-    KILLS = [*moments(signal.SIGKILL, 1, ["prepare"]), *moments(signal.SIGTERM, 1, ["export"])]
+    KILLS = moments(signal.SIGKILL, 1, ["prepare"])
 
 
 @pytest.fixture(scope="session")

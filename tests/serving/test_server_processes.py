@@ -144,6 +144,7 @@ def until_refused(port: int) -> None:
     raise AssertionError("the server listens still")
 
 
+@pytest.mark.long
 def test_many_clients_and_the_load_benchmark(
     trained_dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

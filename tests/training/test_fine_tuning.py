@@ -113,6 +113,7 @@ def test_dropout_acts_and_masks_get_no_gradient_while_the_classifier_learns_alon
     assert all(value.grad is not None for value in network.parameters())
 
 
+@pytest.mark.long
 def test_killed_while_the_classifier_learns_alone_and_resumed_is_bit_identical(
     photos: Path, tmp_path: Path
 ) -> None:

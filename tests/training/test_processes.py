@@ -126,6 +126,7 @@ def test_the_command_starts_them_and_one_of_them_speaks(by_two: RunFolder, tmp_p
     assert by_two.environment()["processes"] == 2
 
 
+@pytest.mark.long
 def test_a_killed_process_is_started_again_and_the_run_ends_in_the_same_bits(
     by_two: RunFolder, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_two_hosts_train_together(
     assert_same_bits(by_two, folder)
 
 
+@pytest.mark.long
 def test_a_signal_stops_both_and_both_go_on(by_two: RunFolder, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     several = ["--run-dir", str(folder.path), "--devices", "2"]
@@ -254,7 +256,7 @@ def test_what_cannot_be_is_said_once(
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
-@pytest.mark.parametrize("images", [2, 4])
+@pytest.mark.parametrize("images", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_every_process_has_images_to_validate_on_or_it_is_said(
     tmp_path: Path, draw_dots, monkeypatch: pytest.MonkeyPatch, images: int
 ) -> None:
@@ -278,7 +280,7 @@ def test_every_process_has_images_to_validate_on_or_it_is_said(
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, err_msg=column)
 
 
-@pytest.mark.parametrize(("size", "images"), [(24, 60), (32, 59)])
+@pytest.mark.parametrize(("size", "images"), [pytest.param(24, 60, marks=pytest.mark.long), (32, 59)])
 def test_a_machine_with_other_data_is_refused(
     tmp_path: Path, draw_dots, monkeypatch: pytest.MonkeyPatch, size: int, images: int
 ) -> None:

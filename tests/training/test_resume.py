@@ -59,7 +59,10 @@ def assert_same_end(first: RunFolder, second: RunFolder) -> None:
     assert rows_without_seconds(first) == rows_without_seconds(second)
 
 
-@pytest.mark.parametrize(("precision", "averaging", "accumulate"), [("fp32", 0.0, 1), ("bf16", 0.3, 2)])
+@pytest.mark.parametrize(
+    ("precision", "averaging", "accumulate"),
+    [pytest.param("fp32", 0.0, 1, marks=pytest.mark.long), ("bf16", 0.3, 2)],
+)
 def test_killed_at_any_moment_and_resumed_is_bit_identical(
     dots: str, tmp_path: Path, precision: Literal["fp32", "bf16"], averaging: float, accumulate: int
 ) -> None:
@@ -136,7 +139,7 @@ def one_bit_flipped(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [cut_short, one_bit_flipped])
+@pytest.mark.parametrize("damage", [cut_short, pytest.param(one_bit_flipped, marks=pytest.mark.long)])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     dots: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
 ) -> None:
