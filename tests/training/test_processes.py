@@ -170,6 +170,7 @@ def two_hosts() -> Iterator[list[tuple[str, str]]]:
             ip("netns", "del", name)
 
 
+@pytest.mark.long
 def test_two_hosts_train_together(
     by_two: RunFolder, two_hosts: list[tuple[str, str]], tmp_path: Path
 ) -> None:
@@ -256,7 +257,8 @@ def test_what_cannot_be_is_said_once(
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
-@pytest.mark.parametrize("images", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("images", [2, 4])
 def test_every_process_has_images_to_validate_on_or_it_is_said(
     tmp_path: Path, draw_dots, monkeypatch: pytest.MonkeyPatch, images: int
 ) -> None:
@@ -280,7 +282,8 @@ def test_every_process_has_images_to_validate_on_or_it_is_said(
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, err_msg=column)
 
 
-@pytest.mark.parametrize(("size", "images"), [pytest.param(24, 60, marks=pytest.mark.long), (32, 59)])
+@pytest.mark.long
+@pytest.mark.parametrize(("size", "images"), [(24, 60), (32, 59)])
 def test_a_machine_with_other_data_is_refused(
     tmp_path: Path, draw_dots, monkeypatch: pytest.MonkeyPatch, size: int, images: int
 ) -> None:
@@ -339,6 +342,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         launch(["train"], devices=2)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes in /proc")
 def test_a_first_process_that_was_killed_is_named(by_two: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "run"
