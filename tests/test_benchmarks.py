@@ -114,6 +114,7 @@ def inference(script: Import, monkeypatch: pytest.MonkeyPatch) -> Iterator[Modul
     torch.set_num_threads(threads)
 
 
+@pytest.mark.long
 def test_inference(run, inference: ModuleType, trained_dots) -> None:
     out, results = run("inference", str(trained_dots.run), "--batches", "1", "3")
     assert list(results) == ["1", "3"]
@@ -171,6 +172,7 @@ def test_scaling(script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "pixels x4" in scaling.shown({"pixels": results})
 
 
+@pytest.mark.long
 def test_two_processes_meet(script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scaling = script("scaling")
     # This process is the first of the two.

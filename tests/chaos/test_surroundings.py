@@ -64,6 +64,7 @@ def failed(place: Place, arguments: list[str], **environment: str) -> str:
     return told
 
 
+@pytest.mark.long
 def test_training_outlives_a_full_disk(
     place: Place, trained: object, survived: Callable[[str], None]
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_clock_that_jumps_changes_nothing(
     survived("clock jumps during train")
 
 
+@pytest.mark.long
 def test_nothing_needs_a_network(place: Place, trained: object, survived: Callable[[str], None]) -> None:
     alone = ["unshare", "--net"]
     if os.geteuid() != 0 or shutil.which("unshare") is None:

@@ -254,7 +254,14 @@ def test_the_published_results_are_the_generated_ones() -> None:
     assert (docs / "results.md").read_text(encoding="utf-8") == results_page(docs)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The study and the paper's in every suite, our own questions where it may take longer.
+        pytest.param(name, marks=() if name.startswith(("study", "paper")) else pytest.mark.long)
+        for name in sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    ],
+)
 def test_every_shipped_comparison_runs_with_two_arms_and_a_toy_budget(dots: str, name: str) -> None:
     path = find_comparison(name)
     first = next(iter(yaml.safe_load(path.read_text())["arms"]))
