@@ -44,12 +44,13 @@ CASES ?= 4000
 fuzz: install
 	OMP_NUM_THREADS=1 RESATTN_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzzing tests/data/test_tiny_imagenet_fuzz.py
 
-# Kills, full disks and other faults at moments drawn from a seed, counted at the end; the suite tries a few.
+# Kills, full disks and other faults at moments drawn from a seed, counted at the end, and the tests that take long; the
+# suite tries a few.
 MOMENTS ?= 12
 SEED ?= 0
 chaos: install
 	OMP_NUM_THREADS=1 RESATTN_CHAOS_MOMENTS=$(MOMENTS) RESATTN_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -n auto tests/chaos
-	OMP_NUM_THREADS=1 RESATTN_CHAOS_MOMENTS=$(MOMENTS) $(BIN)/python -m pytest -n auto -m long
+	OMP_NUM_THREADS=1 RESATTN_CHAOS_MOMENTS=$(MOMENTS) $(BIN)/python -m pytest -n auto -m long --ignore tests/chaos
 
 lint: install
 	$(BIN)/ruff check .

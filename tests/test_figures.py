@@ -148,9 +148,8 @@ def test_sheet_has_a_card_an_image() -> None:
     plain = sheet(7, masks=False)
     assert len(plain.axes[0].images) == 7
     figure = sheet(2, masks=True, truths=["tiger cat", "dugong"])
-    assert len(figure.axes[0].images) == 2 * (
-        1 + 2 * 2
-    )  # the image, and gray below the colours of each stage
+    # The image, and gray below the colours of each stage.
+    assert len(figure.axes[0].images) == 2 * (1 + 2 * 2)
     assert max(figure.axes[0].get_xlim()) == figure.get_figwidth()
     assert {"image", "stage 1", "stage 2", "tabby", "✓ tiger cat", "is: dugong", "60%"} <= texts(figure)
     # Two modules of a stage, 0.25 and 0.75 all over, average to 0.5.

@@ -16,9 +16,7 @@ from resattn.training.checkpoints import checkpoint_files
 from resattn.training.history import read_rows
 
 SEED = int(os.environ.get("RESATTN_CHAOS_SEED", "0"))
-# Left to `make chaos`: what tests/training/test_resume.py does once, and what takes long.
 DAMAGES = int(os.environ.get("RESATTN_CHAOS_MOMENTS", "0"))
-in_long_form = pytest.mark.skipif(DAMAGES == 0, reason="left to make chaos")
 MEMORY = Path("/sys/fs/cgroup/memory")
 TRAINING = COMMANDS["train"]
 # Python reads this before anything else, where it lies on PYTHONPATH as sitecustomize.py.
@@ -94,7 +92,7 @@ def test_preparing_outlives_a_full_disk(place: Place, survived: Callable[[str], 
     survived("disk full during prepare")
 
 
-@in_long_form
+@pytest.mark.long
 def test_a_read_only_disk_is_told(place: Place, trained: object, survived: Callable[[str], None]) -> None:
     with small_disk(place.path / "runs", "200m") as remount:
         remount("ro")
@@ -105,7 +103,7 @@ def test_a_read_only_disk_is_told(place: Place, trained: object, survived: Calla
     survived("read-only disk under train")
 
 
-@in_long_form
+@pytest.mark.long
 def test_a_clock_that_jumps_changes_nothing(
     place: Place, trained: object, survived: Callable[[str], None]
 ) -> None:
@@ -132,7 +130,7 @@ def test_nothing_needs_a_network(place: Place, trained: object, survived: Callab
     survived("no network")
 
 
-@in_long_form
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(max(1, DAMAGES)))
 def test_a_damaged_checkpoint_costs_no_more_than_itself(
     number: int, place: Place, trained: object, survived: Callable[[str], None]
@@ -162,7 +160,7 @@ def test_a_damaged_checkpoint_costs_no_more_than_itself(
     survived(kind)
 
 
-@in_long_form
+@pytest.mark.long
 def test_a_rival_is_refused_and_disturbs_nothing(
     place: Place, trained: object, survived: Callable[[str], None]
 ) -> None:
@@ -180,7 +178,7 @@ def test_a_rival_is_refused_and_disturbs_nothing(
     survived("two train in one folder")
 
 
-@in_long_form
+@pytest.mark.long
 def test_data_that_changed_are_refused(
     place: Place, trained: object, survived: Callable[[str], None]
 ) -> None:

@@ -40,14 +40,29 @@ def likeliest(axes: Axes, names: Sequence[str], shares: Any, truth: str | None) 
     axes.set_axis_off()
     # One line more where truths are told, used or not, so that all the cards of a sheet stand level.
     axes.set(xlim=(0, 1), ylim=(max(len(names), 5) - 0.5, -0.5 if truth is None else -1.5))
-    places = range(len(names))
-    axes.barh(places, 1, height=0.8, color=PALE)
-    axes.barh(
-        places, shares, height=0.8, color=[GREEN if name == truth else SKY for name in names], alpha=0.55
-    )
-    for place, (name, share) in enumerate(zip(names, shares, strict=True)):
+    class_bars(axes, names, shares, truth)
+
+
+def class_bars(
+    axes: Axes,
+    names: Sequence[str],
+    shares: Any,
+    truth: str | None,
+    *,
+    left: float = 0.0,
+    first: float = 0.0,
+    width: float = 1.0,
+    line: float = 1.0,
+) -> None:
+    """The bars of `likeliest` in axes that hold more, in their units: from `left`, the first at `first`, downwards."""
+    places = first + line * np.arange(len(names))
+    colors = [GREEN if name == truth else SKY for name in names]
+    axes.barh(places, width, left=left, height=0.8 * line, color=PALE)
+    axes.barh(places, width * np.asarray(shares), left=left, height=0.8 * line, color=colors, alpha=0.55)
+    for place, name, share in zip(places, names, shares, strict=True):
         label = f"✓ {short_name(name)}" if name == truth else short_name(name)
-        axes.text(0.02, place, label, va="center", fontsize=8)
-        axes.text(0.98, place, f"{100 * float(share):.0f}%", va="center", ha="right", fontsize=8)
+        axes.text(left + 0.02 * width, place, label, va="center", fontsize=8)
+        number = f"{100 * float(share):.0f}%"
+        axes.text(left + 0.98 * width, place, number, va="center", ha="right", fontsize=8)
     if truth is not None and truth not in names:
-        axes.text(0, -1, f"is: {short_name(truth)}", va="center", fontsize=8, color=ORANGE)
+        axes.text(left, first - line, f"is: {short_name(truth)}", va="center", fontsize=8, color=ORANGE)

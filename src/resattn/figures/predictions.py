@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resattn.figures.panels import Image, gray
-from resattn.figures.style import GREEN, MUTED, ORANGE, PALE, SKY, STYLE, Series, headed_figure, short_name
+from resattn.figures.panels import Image, class_bars, gray
+from resattn.figures.style import MUTED, STYLE, Series, headed_figure
 
 # Inches. Everything lies in one axes, whose unit is an inch: axes of their own for every picture and every list of
 # classes would take most of the time a sheet takes.
@@ -52,8 +52,11 @@ def predictions_sheet(
         for head, values in zip(heads, (None, *(mask[index] for mask in stages.values())), strict=True):
             _picture(axes, image, values, head, left, top)
             left += PICTURE + GAP
-        truth = truths[index] if truths else None
-        _likeliest(axes, labels[index], probabilities[index], truth, left, top)
+        # One line more where truths are told, used or not, so that all the cards of a sheet stand level.
+        above = 1 if truths else 0
+        line = PICTURE / (above + max(len(labels[index]), 5))
+        place = {"left": left, "first": top + line * (above + 0.5), "width": BARS, "line": line}
+        class_bars(axes, labels[index], probabilities[index], truths[index] if truths else None, **place)
     return figure
 
 
@@ -69,25 +72,6 @@ def _picture(axes: Axes, image: Image, values: Series | None, head: str, left: f
         spread = f"{values.min():.2f} to {values.max():.2f}"
         axes.text(middle, y + height + 0.04, spread, ha="center", va="top", fontsize=7, color=MUTED)
     axes.text(middle, top - 0.06, head, ha="center", va="bottom", fontsize=8.5, color=MUTED)
-
-
-def _likeliest(
-    axes: Axes, names: Sequence[str], shares: Any, truth: str | None, left: float, top: float
-) -> None:
-    """The likeliest classes as bars, best first; `truth` ticked where it is among them, else named above."""
-    # One line more where truths are told, used or not, so that all the cards of a sheet stand level.
-    first = 0 if truth is None else 1
-    line = PICTURE / (first + max(len(names), 5))
-    places = top + line * (np.arange(len(names)) + first + 0.5)
-    colors = [GREEN if name == truth else SKY for name in names]
-    axes.barh(places, BARS, left=left, height=0.8 * line, color=PALE)
-    axes.barh(places, BARS * np.asarray(shares), left=left, height=0.8 * line, color=colors, alpha=0.55)
-    for y, name, share in zip(places, names, shares, strict=True):
-        label = f"✓ {short_name(name)}" if name == truth else short_name(name)
-        axes.text(left + 0.05, y, label, va="center", fontsize=8)
-        axes.text(left + BARS - 0.05, y, f"{100 * float(share):.0f}%", va="center", ha="right", fontsize=8)
-    if truth is not None and truth not in names:
-        axes.text(left, top + line / 2, f"is: {short_name(truth)}", va="center", fontsize=8, color=ORANGE)
 
 
 def _stage_means(masks: Mapping[str, Series]) -> dict[str, Series]:
