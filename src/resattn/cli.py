@@ -28,7 +28,12 @@ Download = Annotated[bool, Parameter(negative="", help="Fetch the archive from i
 
 
 def prepare_tiny_imagenet(
-    *, archive: Archive = None, download: Download = False, skip_bad: SkipBad = False, size: int = 64
+    *,
+    archive: Archive = None,
+    download: Download = False,
+    skip_bad: SkipBad = False,
+    size: int = 64,
+    classes: int | None = None,
 ) -> None:
     """Pack Tiny ImageNet (200 classes, 64x64 RGB, boxes) from its official archive.
 
@@ -36,10 +41,15 @@ def prepare_tiny_imagenet(
     ----------
     size
         Side in pixels; for another one than 64 images are resized, and the data set is called tiny-imagenet-SIZE.
+    classes
+        Pack so many of the 200 classes, always the same ones, as tiny-imagenet-CLASSES-classes or, with another size,
+        tiny-imagenet-CLASSES-classes-SIZE.
     """
     from resattn.data.tiny_imagenet import prepare_tiny_imagenet as prepare
 
-    print_preparation(prepare(archive=archive, download=download, skip_bad=skip_bad, size=size))
+    print_preparation(
+        prepare(archive=archive, download=download, skip_bad=skip_bad, size=size, classes=classes)
+    )
 
 
 def prepare_folder(

@@ -76,6 +76,7 @@ def compare(
     seeds: int | None = None,
     arms: Annotated[list[str], Parameter(negative="")] = [],  # noqa: B006
     set_fields: Annotated[list[str], Parameter(name="--set", negative="")] = [],  # noqa: B006
+    recipe_file: Annotated[str | None, Parameter(name="--recipe")] = None,
     publish: Path | None = None,
 ) -> None:
     """Answer a question by training: arms that differ in named fields, with several seeds, in a table with error bars.
@@ -94,15 +95,23 @@ def compare(
         Arms to train beside the control, once or more; all of them where left out.
     set_fields
         FIELD=VALUE, once or more: changes the recipe that all arms begin from, such as data=shapes or batch_size=64.
+    recipe_file
+        Ask the question by another recipe, such as paper-cifar, in place of all that the file says but its networks.
     publish
         Also put table and figures into this folder of documents, and write its results.md anew; not when stopped.
     """
     from resattn.experiments import comparing, publishing
-    from resattn.experiments.comparison import find_comparison, read_comparison
+    from resattn.experiments.comparison import read_comparison
+    from resattn.experiments.comparison_file import find_comparison
     from resattn.training.stopping import TrainingStopped
 
     plan = read_comparison(
-        find_comparison(comparison), time=time_per_run, seeds=seeds, fields=set_fields, arms=arms
+        find_comparison(comparison),
+        recipe=recipe_file,
+        time=time_per_run,
+        seeds=seeds,
+        fields=set_fields,
+        arms=arms,
     )
     try:
         report = comparing.compare(plan)

@@ -184,6 +184,8 @@ def print_comparison(report: "ComparisonReport") -> None:
     console.print(table)
     for each in figures["differences"]:
         console.print(f"top-1 of {each['arm']}, in points: {in_points(each)}", markup=False)
+    if any(len(each["seeds"]) > 1 for each in figures["differences"]):
+        console.print("In brackets Student's 95 % intervals over seeds; the report also has the bootstrap's.")
     for remark in report.remarks:
         console.print(f"note: {remark}", markup=False)
     console.print(f"The report is [bold]{report.folder / 'report.html'}[/bold], its figures lie beside it.")

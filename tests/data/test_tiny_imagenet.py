@@ -77,6 +77,25 @@ def test_another_size_is_another_data_set_with_boxes_to_scale(prepare: Prepare, 
         open_split("tiny-imagenet-48", root=tmp_path / "data")
 
 
+def test_some_of_the_classes_are_a_data_set_of_their_own(prepare: Prepare, tmp_path: Path) -> None:
+    prepare()
+    report = prepare(classes=2, size=32)
+    assert report.name == "tiny-imagenet-2-classes-32"
+    assert report.images == {"train": 24, "val": 4}
+    assert report.notes[-1] == "2 of 3 classes" and not any("test" in note for note in report.notes)
+    whole, part = (open_split(name, root=tmp_path / "data") for name in ("tiny-imagenet", report.name))
+    # Their ids' SHA-256 begin with 2d6c and 5e2d, the lemon's with fa14.
+    assert part.class_ids == (GOLDFISH, SALAMANDER)
+    assert part.class_names == whole.class_names[:2]
+    assert part.labels.tolist() == [0] * 12 + [1] * 12
+    assert part.file_names == whole.file_names[:24]
+    for count in (1, 3):
+        with pytest.raises(ResattnError, match=f"--classes is {count}"):
+            prepare(classes=count)
+    with pytest.raises(ResattnError, match="prepare tiny-imagenet --classes 5 --size 48 --download"):
+        open_split("tiny-imagenet-5-classes-48", root=tmp_path / "data")
+
+
 def test_a_part_of_the_official_archive_is_accepted_and_said(prepare: Prepare, members: Members) -> None:
     for image in range(3):
         del members[f"{P}test/images/test_{image}.JPEG"]

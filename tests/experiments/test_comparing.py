@@ -20,7 +20,8 @@ from PIL import Image
 from resattn.data.image_folder import prepare_image_folder
 from resattn.errors import ResattnError
 from resattn.experiments.comparing import compare
-from resattn.experiments.comparison import SHIPPED, Comparison, find_comparison, read_comparison
+from resattn.experiments.comparison import Comparison, read_comparison
+from resattn.experiments.comparison_file import SHIPPED, find_comparison
 from resattn.experiments.comparison_report import ComparisonReport
 from resattn.experiments.network_cost import training_cost
 from resattn.experiments.planned_runs import planned_runs
@@ -118,7 +119,9 @@ def test_the_report_says_what_the_runs_say(dots: str, capsys: pytest.CaptureFixt
         json.loads((POOL / run["folder"] / "results.json").read_text())["top1"] for run in content["runs"]
     ]
     assert content["arms"][1]["top1"]["mean"] == pytest.approx((top1[1] + top1[3]) / 2)
-    assert content["differences"][0]["mean"] == pytest.approx((top1[1] + top1[3] - top1[0] - top1[2]) / 2)
+    (difference,) = content["differences"]
+    assert difference["top1"]["values"] == pytest.approx([top1[1] - top1[0], top1[3] - top1[2]])
+    assert content["arms"][0]["epochs"] == 5 * 8 / 160
     page = (report.folder / "report.html").read_text()
     assert page.count("<svg") == 3
     assert "src=" not in page and "<?xml" not in page and "@import" not in page
@@ -132,8 +135,22 @@ def test_the_report_says_what_the_runs_say(dots: str, capsys: pytest.CaptureFixt
     for figure in ("accuracy", "loss", "scores"):
         assert f"![{figure}](results/toy/{figure}.png)" in text
         assert Path(f"docs/results/toy/{figure}.png").is_file()
+    publish(report.folder, Path("docs"))
+    assert "**Conclusion.**" in results_page(Path("docs"))
     with pytest.raises(ResattnError, match="holds no comparison"):
         publish(Path("docs"), Path("docs"))
+
+
+def test_a_conclusion_goes_off_the_page_when_other_runs_are_published(
+    dots: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(compare(toy(seeds=1)).folder, Path("docs"))
+    place = Path("docs/results/toy")
+    (place / "conclusion.md").write_text("One seed says nothing.\n")
+    publish(compare(toy()).folder, Path("docs"))
+    assert "conclusion-of-earlier-runs.md: write it anew" in capsys.readouterr().err
+    assert (place / "conclusion-of-earlier-runs.md").read_text() == "One seed says nothing.\n"
+    assert "says nothing" not in Path("docs/results.md").read_text()
 
 
 def test_a_signal_stops_the_command_with_the_run_saved(dots: str) -> None:
@@ -182,9 +199,10 @@ def test_a_loss_that_is_not_finite_ends_its_run_and_is_told(
     monkeypatch.setattr(Classification, "training_step", training_step)
     report = compare(toy(seeds=1))
     assert states(report) == [("plain", 0, "finished"), ("masks", 0, "diverged")]
-    assert "masks, seed 0: its loss stopped being finite" in report.remarks[0]
-    assert (report.arms[1].runs, report.differences[0].pairs) == (0, 0)
+    assert any("masks, seed 0: its loss stopped being finite" in remark for remark in report.remarks)
+    assert (report.arms[1].runs, report.arms[1].diverged, report.differences[0].seeds) == (0, 1, [])
     assert states(compare(toy(seeds=1))) == states(report)
+    assert "0 + 1 diverged" in (report.folder / "report.html").read_text()
 
 
 def without_length() -> dict[str, Any]:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from resattn.errors import ResattnError
-from resattn.experiments.comparison import SHIPPED, Comparison, find_comparison, read_comparison
+from resattn.experiments.comparison import Comparison, read_comparison
+from resattn.experiments.comparison_file import SHIPPED, Contrast, find_comparison
 
 GOOD: dict[str, Any] = {
     "question": "Is one better?",
@@ -32,7 +33,7 @@ def test_arms_are_the_base_with_fields_changed(tmp_path: Path) -> None:
     assert (control.data, control.batch_size, control.optimization.momentum) == ("dots", 8, 0.5)
     assert comparison.recipes["masks"] == control.replace(model="resattn_small")
     assert comparison.recipes["hot"].optimization.lr == 0.5
-    assert comparison.against == {"masks": "plain", "hot": "plain"}
+    assert comparison.against == {"masks": ("plain",), "hot": ("plain",)}
     assert (comparison.time, comparison.seeds, comparison.equal) == ("5s", 3, "time")
 
 
@@ -59,6 +60,43 @@ def test_the_command_has_the_last_word(tmp_path: Path) -> None:
         read_comparison(path, arms=["cold"])
     with pytest.raises(ResattnError, match="seeds is 0"):
         read_comparison(path, seeds=0)
+
+
+def test_an_arm_may_be_compared_with_several_and_differences_with_each_other(tmp_path: Path) -> None:
+    more = ["masks", "plain", "hot", "plain"]
+    comparison = read(tmp_path, against={"hot": ["masks", "plain"]}, contrasts={"more": more})
+    assert comparison.against == {"masks": ("plain",), "hot": ("masks", "plain")}
+    assert comparison.partners == {"hot": "masks"}
+    assert comparison.contrasts == [Contrast("more", ("masks", "plain", "hot", "plain"))]
+    path = tmp_path / "c.yaml"
+    assert list(read_comparison(path, arms=["hot"]).recipes) == ["plain", "masks", "hot"]
+    without = read_comparison(path, arms=["masks"])
+    assert (list(without.recipes), without.contrasts) == (["plain", "masks"], [])
+
+
+def test_another_recipe_takes_the_place_of_all_but_the_networks(tmp_path: Path) -> None:
+    fields = {**GOOD["fields"], "model": "resattn_small_plain", "model_options.drop_rate": 0.2}
+    read(tmp_path, fields=fields, equal="steps")
+    path = tmp_path / "c.yaml"
+    comparison = read_comparison(path, recipe="paper-cifar", fields=["data=cifar100"])
+    control = comparison.recipes["plain"]
+    assert (control.data, control.batch_size, control.optimization.schedule) == ("cifar100", 64, "drops")
+    assert (control.model, control.model_options) == ("resattn_small_plain", {"drop_rate": 0.2})
+    assert (comparison.time, comparison.length) == (None, {"steps": 160_000})
+    assert comparison.recipes["hot"] == control.replace(optimization=comparison.recipes["hot"].optimization)
+    assert comparison.command == f"resattn compare {path} --recipe=paper-cifar --set=data=cifar100"
+    assert read_comparison(path, recipe="paper-cifar", fields=["steps=9"]).length == {"steps": 9}
+
+
+def test_a_report_is_named_by_the_options_that_change_the_question(tmp_path: Path) -> None:
+    read(tmp_path)
+    path = tmp_path / "c.yaml"
+    assert read_comparison(path, seeds=1).name == "c"
+    assert (
+        read_comparison(path, time="9s", fields=["batch_size=4"]).name == "c-time-per-run-9s-set-batch_size-4"
+    )
+    long = [read_comparison(path, fields=[f"data={'d' * 100}{end}"]).name for end in "ab"]
+    assert len(set(long)) == 2 and all(len(name) < 100 for name in long)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +126,12 @@ def test_the_command_has_the_last_word(tmp_path: Path) -> None:
         ({"arms": {"a": "resattn_small"}}, r"arms\.a is 'resattn_small'"),
         ({"arms": {"plain": {"model": "resattn_small"}}}, "plain is the control and an arm"),
         ({"arms": {"a b": {"seed": 1}, "a-b": {"batch_size": 4}}}, "seed"),
-        ({"against": {"masks": "nobody"}}, "against names 'nobody', which is no arm"),
+        ({"against": {"masks": "nobody"}}, r"against\.masks names 'nobody', which is no arm"),
         ({"against": {"masks": "masks"}}, r"against\.masks is masks"),
-        ({"against": {"masks": ["plain", "hot"]}}, r"against\.masks is \['plain', 'hot'\]"),
+        ({"against": {"masks": ["plain", "plain"]}}, r"against\.masks is \['plain', 'plain'\]"),
+        ({"against": {"masks": ["plain", "cold"]}}, r"against\.masks names 'cold', which is no arm"),
+        ({"contrasts": {"more": ["masks", "plain"]}}, r"contrasts\.more is \['masks', 'plain'\]"),
+        ({"contrasts": {"more": ["masks", "plain", "hot", "cold"]}}, r"contrasts\.more names 'cold'"),
         ({"equal": "luck"}, "equal is 'luck'"),
         ({"time": None}, "equal is time, and no time is given"),
         ({"time": None, "equal": "steps"}, "nothing says how long a run is"),

@@ -6,16 +6,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resattn.experiments.comparison import find_comparison, read_comparison
-from resattn.experiments.comparison_numbers import Mean, RunRecord, bootstrap_interval, difference
+from resattn.experiments.arm_summary import ArmSummary
+from resattn.experiments.comparison import read_comparison
+from resattn.experiments.comparison_file import Contrast, find_comparison
+from resattn.experiments.comparison_numbers import Mean, RunRecord
 from resattn.experiments.comparison_remarks import remarks
-from resattn.experiments.wording import in_points, short_commit
+from resattn.experiments.paired_differences import bootstrap_interval, contrast, difference, student_interval
+from resattn.experiments.wording import difference_row, in_points, short_commit
 
 
 def record(arm: str, seed: int, top1: float | None) -> RunRecord:
+    scores = {} if top1 is None else {"top1": top1, "loss": 1 - top1}
     return RunRecord(
         arm=arm, seed=seed, state="unfinished" if top1 is None else "finished", folder="", steps=1,
-        planned_steps=1, images=1, scores={} if top1 is None else {"top1": top1}, minutes=1, curve={}, origin={},
+        planned_steps=1, images=1, scores=scores, minutes=1, curve={}, origin={},
+    )  # fmt: skip
+
+
+def arm(name: str) -> ArmSummary:
+    score = Mean(0.5, 0.1)
+    return ArmSummary(
+        name=name, model="", parameters=1, macs=1, runs=1, diverged=0, steps=1, images=1, epochs=1, training_macs=1,
+        minutes=1, top1=score, top5=score, loss=score, recipe="",
     )  # fmt: skip
 
 
@@ -39,6 +51,17 @@ def test_the_interval_of_many_is_the_normal_one() -> None:
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
 
 
+@pytest.mark.parametrize(
+    ("count", "quantile"), [(2, 12.706), (3, 4.303), (4, 3.182), (11, 2.228), (121, 1.980)]
+)
+def test_students_interval_is_that_of_the_tables(count: int, quantile: float) -> None:
+    values = np.random.default_rng(count).normal(0.5, 0.1, count)
+    low, high = student_interval(values.tolist())
+    half = quantile * values.std(ddof=1) / math.sqrt(count)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-3)
+    assert math.isnan(student_interval([0.5])[0])
+
+
 def test_only_seeds_that_both_arms_have_finished_are_paired() -> None:
     runs = [
         record("a", 0, 0.5),
@@ -48,36 +71,57 @@ def test_only_seeds_that_both_arms_have_finished_are_paired() -> None:
         record("b", 2, 0.9),
     ]
     found = difference(runs, "a", "b")
-    assert (found.pairs, found.won, found.mean) == (1, 1, pytest.approx(0.1))
-    assert math.isnan(found.low)
-    assert difference(runs, "a", "c").pairs == 0
+    assert (found.seeds, found.won, found.top1.mean) == ([0], 1, pytest.approx(0.1))
+    assert found.loss.values == pytest.approx([-0.1])
+    assert math.isnan(found.top1.student[0]) and math.isnan(found.top1.bootstrap[0])
+    assert difference(runs, "a", "c").seeds == []
+
+
+def test_a_contrast_is_a_difference_of_differences() -> None:
+    runs = [
+        record(arm, seed, top1)
+        for arm, scores in {"a": (0.9, 0.8), "b": (0.5, 0.6), "c": (0.4, 0.3), "d": (0.3, 0.2)}.items()
+        for seed, top1 in enumerate(scores)
+    ]
+    found = contrast(runs, Contrast("more", ("a", "b", "c", "d")))
+    assert (found.arm, found.against) == ("more", "(a - b) - (c - d)")
+    assert found.top1.values == pytest.approx([0.3, 0.1])
 
 
 def test_differences_are_told_in_points() -> None:
-    told = {
-        "arm": "a",
-        "against": "b",
-        "pairs": 3,
-        "won": 2,
-        "tied": 0,
-        "mean": 0.0123,
-        "low": -0.001,
-        "high": 0.02,
-    }
+    top1 = {"values": [0.03, -0.01, 0.02], "mean": 0.0123, "student": [-0.001, 0.02], "bootstrap": [0, 0.01]}
+    loss = {"values": [0.1, 0.2, 0.3], "mean": 0.2, "student": [-0.05, 0.45], "bootstrap": [0.1, 0.3]}
+    told = {"arm": "a", "against": "b", "seeds": [0, 1, 2], "won": 2, "tied": 0, "top1": top1, "loss": loss}
     assert in_points(told) == "+1.23 [-0.10, +2.00] against b, won 2 of 3"
-    assert in_points({**told, "low": None, "high": None}) == "+1.23 against b, won 2 of 3"
+    assert difference_row(told) == [
+        "a", "b", "+1.23", "[-0.10, +2.00]", "[+0.00, +1.00]", "+3.00, -1.00, +2.00", "2 of 3", "+0.200",
+        "[-0.050, +0.450]",
+    ]  # fmt: skip
+    assert in_points({**told, "seeds": [0]}) == "+1.23 against b, won 2 of 1"
     assert in_points({**told, "won": 1, "tied": 1}).endswith("won 1 of 3, tied 1")
-    assert in_points({**told, "pairs": 0}) == "no seed in common with b yet"
+    assert in_points({**told, "seeds": []}) == "no seed in common with b yet"
     assert short_commit("0123456789+") == "0123456+" and short_commit(None) == "unknown"
+
+
+def test_steps_that_cost_more_and_code_in_no_commit_are_told() -> None:
+    comparison = read_comparison(find_comparison("paper-mask-structure"))
+    arms = [
+        replace(arm(name), macs=macs)
+        for name, macs in (("encoder and decoder", 100), ("local convolutions", 146))
+    ]
+    dirty = replace(record("local convolutions", 0, 0.5), origin={"commit": "0123456789+"})
+    costs, code = remarks(comparison, [dirty], arms)
+    assert costs.endswith("relative to the control's, local convolutions 1.46.")
+    assert code == "1 of 1 runs were made with changes to the code that are in no commit."
 
 
 def test_runs_that_took_another_time_than_their_budget_are_told_once() -> None:
     comparison = read_comparison(find_comparison("masks"), time="10m")
     runs = [record("plain", seed, 0.5) for seed in range(4)]
     timed = [replace(run, minutes=minutes) for run, minutes in zip(runs, (10.2, 9.7, 12.5, 9.0), strict=True)]
-    (told,) = remarks(comparison, timed)
+    (told,) = remarks(comparison, timed, [])
     assert told.startswith(
         "2 of 4 runs took 9.0 (plain, seed 3) to 12.5 (plain, seed 2) minutes instead of the 10.0 they"
     )
-    assert remarks(comparison, timed[:2]) == []
-    assert "1 of 3 runs took 12.5 (plain, seed 2) minutes" in remarks(comparison, timed[:3])[0]
+    assert remarks(comparison, timed[:2], []) == []
+    assert "1 of 3 runs took 12.5 (plain, seed 2) minutes" in remarks(comparison, timed[:3], [])[0]

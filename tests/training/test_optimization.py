@@ -99,3 +99,11 @@ def test_the_rate_rises_and_falls_to_zero(schedule) -> None:
 def test_a_constant_rate_stays() -> None:
     optimization = Optimization(schedule="constant", warmup=0.0)
     assert {schedule_factor(optimization, step, 50) for step in range(50)} == {1.0}
+
+
+def test_the_rate_drops_where_the_papers_does() -> None:
+    optimization = Optimization(schedule="drops", warmup=0.0)
+    factors = [
+        schedule_factor(optimization, step, 160_000) for step in (0, 63_999, 64_000, 95_999, 96_000, 159_999)
+    ]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])

@@ -241,8 +241,9 @@ def _damaged(path: Path, problem: str, description: Mapping[str, Any]) -> Resatt
 
 def _not_prepared(data: str, root: Path) -> ResattnError:
     command = PREPARE_COMMANDS.get(data)
-    if resized := re.fullmatch(r"tiny-imagenet-(\d+)", data):
-        command = f"resattn prepare tiny-imagenet --size {resized[1]} --download (or --archive FILE)"
+    if part := re.fullmatch(r"tiny-imagenet(?:-(\d+)-classes)?(?:-(\d+))?", data):
+        options = f" --classes {part[1]}" * bool(part[1]) + f" --size {part[2]}" * bool(part[2])
+        command = f"resattn prepare tiny-imagenet{options} --download (or --archive FILE)"
     if command:
         return ResattnError(f"{data} is not prepared (looked in {root})", command)
     path = data.removeprefix("folder:")

@@ -52,11 +52,13 @@ def prepare_tiny_imagenet(
     skip_bad: bool = False,
     workers: int | None = None,
     size: int = SIDE,
+    classes: int | None = None,
 ) -> PreparedReport:
     """Pack Tiny ImageNet (200 classes, 64 x 64) from the official zip file, given or downloaded.
 
     With another `size` images are resized to that side (Lanczos, as Pillow does it), boxes scaled with them, and the
-    data set is called tiny-imagenet-SIZE.
+    data set is called tiny-imagenet-SIZE. With a number of `classes` only those are packed whose ids have the smallest
+    SHA-256, without test images, and it is called tiny-imagenet-CLASSES-classes or tiny-imagenet-CLASSES-classes-SIZE.
 
     Splits: train (boxes, by class id then file number), val (boxes, by file number) and, where the archive
     has them, test images (unlabelled). An archive with fewer images than the official one is accepted and the
@@ -72,11 +74,13 @@ def prepare_tiny_imagenet(
     path = obtain(archive, download=download, source=source, command=f"resattn prepare {NAME}")
     if size < 1:
         raise ResattnError(f"--size is {size}", "give a side in pixels, such as 32")
-    name, options = (NAME, "") if size == SIDE else (f"{NAME}-{size}", f" --size {size}")
+    name, options = _named(size, classes)
     mend = _FETCH_AGAIN if skip_bad else f"{_FETCH_AGAIN}, or leave out what is bad with --skip-bad"
     faults = Faults(action="skip" if skip_bad else "stop", mend=mend)
     with ZipArchive(path, mend=_FETCH_AGAIN) as opened:
         layout = read_layout(opened, faults, mend=_FETCH_AGAIN)
+        if classes is not None:
+            layout = layout.part(classes)
         command = f"resattn prepare {NAME} --archive {shlex.quote(str(path.absolute()))}{options}"
         command += " --skip-bad" * skip_bad
         names = {"class_ids": layout.class_ids, "class_names": layout.class_names}
@@ -87,6 +91,16 @@ def prepare_tiny_imagenet(
             return writer.finish(
                 source=path.name, source_sha256=file_sha256(path), notes=layout.notes, skipped=faults.skipped
             )
+
+
+def _named(size: int, classes: int | None) -> tuple[str, str]:
+    """What a data set is called, and the options it was prepared with."""
+    name, options = NAME, ""
+    if classes is not None:
+        name, options = f"{name}-{classes}-classes", f"{options} --classes {classes}"
+    if size != SIDE:
+        name, options = f"{name}-{size}", f"{options} --size {size}"
+    return name, options
 
 
 def _pack(

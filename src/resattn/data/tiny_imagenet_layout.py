@@ -13,6 +13,7 @@ last column or row appears as 63, and x0 = x1 occurs (one pixel wide) but x0 > x
 y1 exclusive, which is what a packed split holds, a box is therefore x0, y0, x1 + 1, y1 + 1.
 """
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -53,6 +54,34 @@ class Layout:
     class_names: tuple[str, ...]
     splits: dict[str, list[PlannedImage]]
     notes: tuple[str, ...]
+
+    def part(self, classes: int) -> "Layout":
+        """So many of the classes, those whose ids have the smallest SHA-256, and the images that are labelled so.
+
+        Raises ResattnError for fewer than two classes, and for as many as there are or more.
+        """
+        if not 2 <= classes < len(self.class_ids):
+            raise ResattnError(
+                f"--classes is {classes}",
+                f"name at least 2 of the {len(self.class_ids)}, or leave it out for all of them",
+            )
+        by_hash = sorted(self.class_ids, key=lambda identity: hashlib.sha256(identity.encode()).digest())
+        kept = [label for label, identity in enumerate(self.class_ids) if identity in by_hash[:classes]]
+        return Layout(
+            class_ids=tuple(self.class_ids[label] for label in kept),
+            class_names=tuple(self.class_names[label] for label in kept),
+            splits={
+                split: [
+                    image._replace(label=kept.index(image.label)) for image in images if image.label in kept
+                ]
+                for split, images in self.splits.items()
+                if split != "test"
+            },
+            notes=(
+                *(note for note in self.notes if not note.startswith("test:")),
+                f"{classes} of {len(self.class_ids)} classes",
+            ),
+        )
 
 
 class _Row(NamedTuple):

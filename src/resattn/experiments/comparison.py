@@ -1,21 +1,28 @@
 """A comparison: one question as a base recipe, arms that change named fields, and what is held equal."""
 
+import hashlib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from resattn.errors import ResattnError
+from resattn.experiments.comparison_file import (
+    SHIPPED,
+    ComparisonFile,
+    Contrast,
+    Equal,
+    contrasts_of,
+    partners_of,
+    read_file,
+)
 from resattn.experiments.search_space import parse_field, replaced
-from resattn.files import is_file
 from resattn.training.fine_tuning import starting_point
 from resattn.training.own_images import with_packed_folder
 from resattn.training.recipe import RUN_LENGTHS, Recipe, find_recipe, parse_duration
-from resattn.training.yaml_fields import build, read_yaml
 
-SHIPPED = Path(__file__).parent / "comparisons"
-Equal = Literal["time", "steps", "macs"]
 # What an arm may not change, and why.
 HELD: Mapping[str, str] = {
     **dict.fromkeys(RUN_LENGTHS, "how long arms train is what is held equal"),
@@ -27,42 +34,18 @@ HELD_WITH_STEPS: Mapping[str, str] = {
     "batch_size": "steps of other batches are not equal steps",
     "optimization.accumulate": "steps of other batches are not equal steps",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparisonFile:
-    """What a comparison file says; `resattn/experiments/comparisons/` has those that ship."""
-
-    question: str
-    """One line, which the report is headed by."""
-    note: str = ""
-    """What a reader should know beside it."""
-    recipe: str | None = None
-    """The base: a shipped recipe's name or a recipe file. Defaults of all fields where left out."""
-    fields: dict[str, Any] = field(default_factory=dict)
-    """Fields of the base to change, by dotted name: what all arms share."""
-    control: str = "control"
-    """The name of the arm that is the base itself."""
-    arms: dict[str, Any]
-    """By name, the fields each further arm changes, by dotted name."""
-    against: dict[str, Any] = field(default_factory=dict)
-    """By arm, the arm it is compared with and whose colour it has in figures; else the control, and a colour apart."""
-    equal: Equal = "time"
-    """Held equal: training time (as the steps that fit into it, all arms measured in turns), steps, or
-    multiply-accumulates of the whole training."""
-    time: str | None = None
-    """Training time of a run; with equal steps or multiply-accumulates, that of the control."""
-    seeds: int = 3
-    """Runs of each arm, with seeds 0, 1, 2, ..."""
+# Of options spelled out in the name of a report; longer ones are cut, and told apart by a hash.
+LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A comparison that was checked: by arm, in order, its recipe (seed 0) without a length, the control first.
 
-    `against` has an entry for each arm but the control, `partners` those that the file names. `time` is a duration such
-    as 20m; None where `length` says how long the control trains: steps or epochs of the base. `command` is what was
-    asked for, as one would type it.
+    `name` is the file's, with the options that change the question. `against` has one arm or more for each but the
+    control, `partners` the arm in whose colour another is drawn. `time` is a duration such as 20m; None where `length`
+    says how long the control trains: steps or epochs of the base. `command` is what was asked for, as one would type
+    it.
     """
 
     name: str
@@ -72,26 +55,18 @@ class Comparison:
     equal: Equal
     control: str
     recipes: Mapping[str, Recipe]
-    against: Mapping[str, str]
+    against: Mapping[str, Sequence[str]]
     partners: Mapping[str, str]
+    contrasts: Sequence[Contrast]
     seeds: int
     time: str | None
     length: Mapping[str, Any]
 
 
-def find_comparison(name: str) -> Path:
-    """The file behind a path or behind the name of a shipped comparison; ResattnError where there is neither."""
-    if is_file(name):
-        return Path(name)
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
-    if name in shipped:
-        return shipped[name]
-    raise ResattnError(f"there is no comparison {name}", f"name a YAML file, or one of: {', '.join(shipped)}")
-
-
 def read_comparison(
     path: Path,
     *,
+    recipe: str | None = None,
     time: str | None = None,
     seeds: int | None = None,
     fields: Sequence[str] = (),
@@ -99,47 +74,74 @@ def read_comparison(
 ) -> Comparison:
     """Read and check a comparison file.
 
-    `time` and `seeds` take the place of the file's; `fields` are "FIELD=VALUE" texts that change the base further;
-    `arms` are those to train beside the control, all where empty. Raises ResattnError, naming the file and the field,
-    for fields that are not there, values they do not take, an arm that changes nothing or is another arm once more, and
-    lengths that are not equal though declared so.
+    `recipe`, the name of one or its file, takes the place of the base and of all that the file says but its networks;
+    `time` and `seeds` that of the file's; `fields` are "FIELD=VALUE" texts that change the base further; `arms` are
+    those to train beside the control, all where empty. Raises ResattnError, naming the file and the field, for fields
+    that are not there, values they do not take, an arm that changes nothing or is another arm once more, and lengths
+    that are not equal though declared so.
     """
     source = f"comparison {path}"
-    ships = path.resolve().parent == SHIPPED.resolve()
-    if not ships and (SHIPPED / f"{path.stem}.yaml").exists():
-        raise ResattnError(
-            f"{path} is called like a comparison that ships, and would take the place of its report",
-            "give the file another name",
-        )
-    options = [f"--time-per-run={time}"] * (time is not None) + [f"--seeds={seeds}"] * (seeds is not None)
+    ships = _ships(path)
+    options = [f"--recipe={recipe}"] * (recipe is not None) + [f"--time-per-run={time}"] * (time is not None)
     options += [f"--arms={arm}" for arm in arms] + [f"--set={text}" for text in fields]
-    said: ComparisonFile = build(ComparisonFile, read_yaml(path), source=source)
-    base = Recipe.from_yaml(find_recipe(said.recipe)) if said.recipe else Recipe()
-    base = replaced(base, dict(_flat(said.fields)), f"{source}: fields")
-    asked = dict(parse_field(text, base, source=f"--set {text}") for text in fields)
-    _require_settable(said, asked, time or said.time)
-    base = replaced(base, asked, source)
+    counted = [f"--seeds={seeds}"] * (seeds is not None)
+    said = read_file(path, source)
+    if recipe is not None:
+        said = said.with_recipe(recipe)
+    base = _base(said, fields, time, source)
     seeds = said.seeds if seeds is None else seeds
     if seeds < 1:
         raise ResattnError(f"{source}: seeds is {seeds}", "a comparison trains each arm once or more")
     time, length = _length(base, said, time, source)
-    recipes, against = _recipes(said, base, source), _against(said, source)
+    recipes, named = _recipes(said, base, source), partners_of(said, source)
+    against = {arm: named.get(arm, (said.control,)) for arm in said.arms}
     chosen = _chosen(said, arms, against, source)
-    named = path.stem if ships else str(path)
     return Comparison(
-        name=path.stem,
-        command=shlex.join(["resattn", "compare", named, *options]),
+        name=_name(path.stem, options),
+        command=shlex.join(["resattn", "compare", path.stem if ships else str(path), *options, *counted]),
         question=said.question,
         note=said.note,
         equal=said.equal,
         control=said.control,
-        recipes={arm: recipe for arm, recipe in recipes.items() if arm in chosen},
-        against={arm: other for arm, other in against.items() if arm in chosen},
-        partners={arm: str(other) for arm, other in said.against.items() if arm in chosen},
+        recipes={arm: its for arm, its in recipes.items() if arm in chosen},
+        against={arm: others for arm, others in against.items() if arm in chosen},
+        partners={arm: others[0] for arm, others in named.items() if arm in chosen},
+        contrasts=[each for each in contrasts_of(said, source) if chosen.issuperset(each.arms)],
         seeds=seeds,
         time=time,
         length=length,
     )
+
+
+def _ships(path: Path) -> bool:
+    """Whether the file is one that ships; ResattnError where it is only called like one."""
+    if path.resolve().parent == SHIPPED.resolve():
+        return True
+    if (SHIPPED / f"{path.stem}.yaml").exists():
+        raise ResattnError(
+            f"{path} is called like a comparison that ships, and would take the place of its report",
+            "give the file another name",
+        )
+    return False
+
+
+def _name(stem: str, options: Sequence[str]) -> str:
+    """A folder for the report: a trial with other options leaves that of the comparison itself alone."""
+    if not options:
+        return stem
+    told = "-".join([stem, *(re.sub(r"[^\w.]+", "-", option).strip("-.") for option in options)])
+    if len(told) <= LONGEST_NAME:
+        return told
+    return f"{told[:LONGEST_NAME]}-{hashlib.sha256(shlex.join(options).encode()).hexdigest()[:8]}"
+
+
+def _base(said: ComparisonFile, fields: Sequence[str], time: str | None, source: str) -> Recipe:
+    """The recipe that all arms share, with a length."""
+    base = Recipe.from_yaml(find_recipe(said.recipe)) if said.recipe else Recipe()
+    base = replaced(base, dict(_flat(said.fields)), f"{source}: fields")
+    asked = dict(parse_field(text, base, source=f"--set {text}") for text in fields)
+    _require_settable(said, asked, time or said.time)
+    return replaced(base, asked, source)
 
 
 def _require_settable(said: ComparisonFile, asked: Mapping[str, Any], time: str | None) -> None:
@@ -175,13 +177,6 @@ def _length(
 
 
 def _recipes(said: ComparisonFile, base: Recipe, source: str) -> dict[str, Recipe]:
-    if not said.arms:
-        raise ResattnError(f"{source}: arms is empty", "name one arm or more beside the control")
-    if said.control in said.arms:
-        raise ResattnError(
-            f"{source}: {said.control} is the control and an arm",
-            "the control is the base itself: rename one",
-        )
     base = _settled(base.replace(seed=0, **dict.fromkeys(RUN_LENGTHS)))
     recipes = {said.control: base}
     for name, changes in said.arms.items():
@@ -215,13 +210,15 @@ def _settled(recipe: Recipe) -> Recipe:
     return starting_point(with_packed_folder(recipe))[0]
 
 
-def _chosen(said: ComparisonFile, arms: Sequence[str], against: Mapping[str, str], source: str) -> set[str]:
+def _chosen(
+    said: ComparisonFile, arms: Sequence[str], against: Mapping[str, Sequence[str]], source: str
+) -> set[str]:
     """The arms asked for, the control, and those that they are compared with."""
     for name in arms:
         if name not in said.arms:
             raise ResattnError(f"{source} has no arm {name!r}", f"its arms are {', '.join(said.arms)}")
-    chosen = set(arms or said.arms)
-    return chosen | {said.control} | {against[arm] for arm in chosen}
+    chosen = set(arms or said.arms) | {said.control}
+    return chosen.union(*(against[arm] for arm in arms))
 
 
 def _flat(changes: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -237,18 +234,3 @@ def _flat(changes: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 
 def _dotted(changes: Mapping[str, Any]) -> list[str]:
     return [name for name, _ in _flat(changes)]
-
-
-def _against(said: ComparisonFile, source: str) -> dict[str, str]:
-    for arm, other in said.against.items():
-        if isinstance(other, list | dict):
-            raise ResattnError(f"{source}: against.{arm} is {other}", "name one arm")
-        for name in (arm, other):
-            if name not in said.arms and name != said.control:
-                raise ResattnError(
-                    f"{source}: against names {name!r}, which is no arm",
-                    f"arms are {', '.join([said.control, *said.arms])}",
-                )
-        if arm == other:
-            raise ResattnError(f"{source}: against.{arm} is {other}", "compare it with another arm")
-    return {arm: str(said.against.get(arm, said.control)) for arm in said.arms}

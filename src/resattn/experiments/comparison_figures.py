@@ -40,17 +40,25 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
         ),
         "scores": figures.scores_by_arm(
             {arm["name"]: _scores(report, arm["name"]) for arm in report["arms"]},
-            notes={each["arm"]: in_points(each) for each in report["differences"]},
+            notes=_notes(report["differences"]),
             partners=partners,
             horizontal="final validation top-1 (%); a dot a run, a line their mean",
             title=report["question"],
-            subtitle=f"{report['data']}, {report['held']}",
+            subtitle=f"{report['data']}, {report['held']}; differences in points, with Student's 95 % intervals",
         ),
     }
     for name, drawing in drawings.items():
         for kind in KINDS:
             figures.save(drawing, folder / f"{name}.{kind}")
     return list(drawings)
+
+
+def _notes(differences: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By arm, its difference from the first arm that it is compared with."""
+    notes: dict[str, str] = {}
+    for each in differences:
+        notes.setdefault(each["arm"], in_points(each))
+    return notes
 
 
 def _runs(report: Mapping[str, Any]) -> str:

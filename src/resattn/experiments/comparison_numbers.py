@@ -1,6 +1,5 @@
-"""What the runs of a comparison say: means and spreads over seeds, and differences seed by seed."""
+"""What the runs of a comparison say, and the mean and spread of scores over seeds."""
 
-import itertools
 import json
 import math
 import statistics
@@ -16,10 +15,6 @@ from resattn.training.history import read_history
 State = Literal["finished", "diverged", "unfinished", "missing"]
 SCORES = ("top1", "top5", "loss", "ece")
 CURVE = {"step": "step", "seconds": "seconds", "top1": "val_top1", "loss": "val_loss"}
-# Up to this many seeds all resamples are formed, beyond it some are drawn.
-ENUMERATED_SEEDS = 5
-RESAMPLES = 20_000
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +52,6 @@ class Mean:
         if not values:
             return cls(math.nan, math.nan)
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Top-1 of an arm minus that of another with the same seed, in fractions of 1.
-
-    `low` to `high` is the bootstrap's 95 % interval of the mean (percentiles over resampled seeds; NaN below two
-    pairs). Of few seeds it is too narrow: of three it can be no wider than from the smallest difference to the largest.
-    `won` of the `pairs` were greater than zero, `tied` were zero.
-    """
-
-    arm: str
-    against: str
-    pairs: int
-    won: int
-    tied: int
-    mean: float
-    low: float
-    high: float
 
 
 def run_records(runs: Iterable[PlannedRun]) -> list[RunRecord]:
@@ -119,29 +95,3 @@ def finished_of(records: Iterable[RunRecord], arm: str) -> list[RunRecord]:
     return sorted(
         (each for each in records if each.arm == arm and each.state == "finished"), key=lambda each: each.seed
     )
-
-
-def difference(records: Sequence[RunRecord], arm: str, against: str) -> Difference:
-    """Compare two arms on the seeds that both have finished."""
-    its = {each.seed: each.scores["top1"] for each in finished_of(records, arm)}
-    others = {each.seed: each.scores["top1"] for each in finished_of(records, against)}
-    pairs = [its[seed] - others[seed] for seed in sorted(its.keys() & others.keys())]
-    low, high = bootstrap_interval(pairs)
-    mean = statistics.fmean(pairs) if pairs else math.nan
-    won, tied = sum(pair > 0 for pair in pairs), sum(pair == 0 for pair in pairs)
-    return Difference(arm, against, len(pairs), won, tied, mean, low, high)
-
-
-def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The percentile bootstrap's 95 % interval of the mean of `values`; NaN of fewer than two (Efron 1979)."""
-    count = len(values)
-    if count < 2:
-        return math.nan, math.nan
-    if count <= ENUMERATED_SEEDS:
-        drawn = np.array(list(itertools.product(range(count), repeat=count)))
-    else:
-        drawn = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
-    means = np.asarray(values, dtype=np.float64)[drawn].mean(axis=1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)

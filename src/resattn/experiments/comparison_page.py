@@ -7,7 +7,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from resattn.experiments.wording import COLUMNS, arm_row, in_points, short_commit
+from resattn.experiments.wording import (
+    COLUMNS,
+    DIFFERENCE_COLUMNS,
+    INTERVALS,
+    arm_row,
+    difference_row,
+    short_commit,
+)
 from resattn.files import whole_text_file
 
 TEMPLATE = "comparison.html.j2"
@@ -27,13 +34,23 @@ def write_page(report: Mapping[str, Any], drawn: Sequence[str], path: Path) -> N
         report=report,
         columns=COLUMNS,
         rows=[arm_row(arm) for arm in report["arms"]],
-        differences=[(each["arm"], in_points(each)) for each in report["differences"]],
+        difference_columns=DIFFERENCE_COLUMNS,
+        differences=[difference_row(each) for each in report["differences"]],
+        intervals=INTERVALS,
+        machines=_machines(report["runs"]),
         figures=[(ALT[name], _inline(path.parent / f"{name}.svg")) for name in drawn],
         commit=short_commit,
         hours=sum(run["minutes"] for run in report["runs"]) / 60,
     )
     with whole_text_file(path) as file:
         file.write(page + "\n")
+
+
+def _machines(runs: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
+    """Where the runs come from, each origin once, with how many there are of it."""
+    origins = [run["origin"] for run in runs if run["origin"]]
+    different = [origin for number, origin in enumerate(origins) if origin not in origins[:number]]
+    return [(origins.count(origin), origin) for origin in different]
 
 
 def _inline(path: Path) -> Markup:

@@ -1,9 +1,10 @@
 """What a reader has to know before believing the figures of a comparison."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from resattn.experiments.arm_summary import ArmSummary
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_numbers import RunRecord
 from resattn.experiments.wording import short_commit
@@ -11,6 +12,8 @@ from resattn.training.recipe import parse_duration
 
 # Training that took longer than its budget by more than this is told, or shorter by as much.
 OVERTIME = 1.05
+# Arms of equal steps that cost more than this many times what the control costs, or less by as much, are told.
+DEARER = 1.05
 # What the runs of a comparison should have in common, and what it is called in their origin.
 SAME = {
     "commits": "commit",
@@ -18,14 +21,17 @@ SAME = {
     "numbers of threads": "threads",
     "devices": "device",
     "number formats": "precision",
+    "versions of torch": "torch",
 }
 
 
-def remarks(comparison: Comparison, records: Sequence[RunRecord]) -> list[str]:
+def remarks(comparison: Comparison, records: Sequence[RunRecord], arms: Sequence[ArmSummary]) -> list[str]:
     """A sentence or two for each thing that makes the runs unlike each other, or the comparison incomplete."""
     left = [each for each in records if each.state in ("unfinished", "missing")]
     return [
+        *_costs(comparison, arms),
         *_differences(records),
+        *_uncommitted(records),
         *(
             f"{each.arm}, seed {each.seed}: its loss stopped being finite; it has no part in the means."
             for each in records
@@ -36,12 +42,38 @@ def remarks(comparison: Comparison, records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
+def _costs(comparison: Comparison, arms: Sequence[ArmSummary]) -> list[str]:
+    """Arms that make the control's steps at another cost."""
+    if comparison.equal != "steps":
+        return []
+    macs = {arm.name: arm.macs for arm in arms}
+    control = macs[comparison.control]
+    told = [
+        f"{name} {cost / control:.2f}"
+        for name, cost in macs.items()
+        if not control / DEARER <= cost <= DEARER * control
+    ]
+    if not told:
+        return []
+    return [
+        f"Steps are equal, their cost is not: multiply-accumulates relative to the control's, {', '.join(told)}."
+    ]
+
+
+def _uncommitted(records: Sequence[RunRecord]) -> list[str]:
+    """Runs whose code no commit holds."""
+    changed = sum(str(each.origin.get("commit")).endswith("+") for each in records if each.origin)
+    return [f"{changed} of {len(records)} runs were made with changes to the code that are in no commit."] * (
+        changed > 0
+    )
+
+
 def _differences(records: Sequence[RunRecord]) -> list[str]:
     """Where the runs come from, as far as that is not the same for all."""
     found = []
     begun = [each for each in records if each.origin]
     for what, name in SAME.items():
-        values = Counter(_short(name, each.origin.get(name)) for each in begun)
+        values = Counter(_short(name, each.origin) for each in begun)
         if len(values) > 1:
             told = ", ".join(f"{value} ({count})" for value, count in values.items())
             found.append(f"The runs are of {len(values)} {what}: {told}.")
@@ -64,5 +96,9 @@ def _drift(comparison: Comparison, finished: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _short(name: str, value: Any) -> str:
-    return short_commit(value) if name == "commit" else str(value).split(":")[0]
+def _short(name: str, origin: Mapping[str, Any]) -> str:
+    if name == "commit":
+        return short_commit(origin.get(name))
+    if name == "torch":
+        return str((origin.get("versions") or {}).get(name))
+    return str(origin.get(name)).split(":")[0]

@@ -11,45 +11,17 @@ from typing import Any
 
 from resattn.data.held_out import HELD_OUT
 from resattn.data.locking import locked
+from resattn.experiments.arm_summary import ArmSummary, summarize
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_figures import draw
-from resattn.experiments.comparison_numbers import (
-    Difference,
-    Mean,
-    RunRecord,
-    difference,
-    finished_of,
-    run_records,
-)
+from resattn.experiments.comparison_numbers import RunRecord, run_records
 from resattn.experiments.comparison_page import write_page
 from resattn.experiments.comparison_remarks import remarks
 from resattn.experiments.held_equal import measured_on
-from resattn.experiments.network_cost import network_cost
+from resattn.experiments.paired_differences import Difference, contrast, difference
 from resattn.experiments.planned_runs import POOL, PlannedRun
 from resattn.files import make_folder, whole_text_file
-from resattn.training.recipe import Recipe
 from resattn.training.stopping import TrainingStopped
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmSummary:
-    """An arm over its finished runs: cost of the network, length of the runs, scores.
-
-    `macs` are of one image at the data's own size. `steps`, `images` and `minutes` are means.
-    """
-
-    name: str
-    model: str
-    parameters: int
-    macs: int
-    runs: int
-    steps: float
-    images: float
-    minutes: float
-    top1: Mean
-    top5: Mean
-    loss: Mean
-    recipe: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +92,8 @@ def _report(
 ) -> ComparisonReport:
     records = run_records(runs)
     base = comparison.recipes[comparison.control]
+    arms = [summarize(name, recipe, records, runs) for name, recipe in comparison.recipes.items()]
+    pairs = [(arm, other) for arm, others in comparison.against.items() for other in others]
     return ComparisonReport(
         name=comparison.name,
         command=comparison.command,
@@ -129,11 +103,14 @@ def _report(
         held=_held(comparison, measured_on(comparison, parent / POOL)),
         data=base.data,
         measured_on="held-out training images" if base.validate_on == HELD_OUT else "validation images",
-        arms=[_arm(name, recipe, records, runs) for name, recipe in comparison.recipes.items()],
+        arms=arms,
         partners=comparison.partners,
-        differences=[difference(records, arm, other) for arm, other in comparison.against.items()],
+        differences=[
+            *(difference(records, arm, other) for arm, other in pairs),
+            *(contrast(records, wanted) for wanted in comparison.contrasts),
+        ],
         runs=records,
-        remarks=remarks(comparison, records),
+        remarks=remarks(comparison, records, arms),
         folder=folder,
         stopped=stopped,
     )
@@ -150,24 +127,6 @@ def _held(comparison: Comparison, machine: str) -> str:
         else f"{said} for every run",
         "macs": "as many multiply-accumulates for every run as the control's in " + (time or said),
     }[comparison.equal]
-
-
-def _arm(name: str, recipe: Recipe, records: Sequence[RunRecord], runs: Sequence[PlannedRun]) -> ArmSummary:
-    done = finished_of(records, name)
-    cost = network_cost(recipe)
-    planned = next((each.recipe for each in runs if each.arm == name), recipe)
-    return ArmSummary(
-        name=name,
-        model=recipe.model,
-        parameters=cost.parameters,
-        macs=cost.macs,
-        runs=len(done),
-        steps=Mean.of([each.steps for each in done]).mean,
-        images=Mean.of([each.images for each in done]).mean,
-        minutes=Mean.of([each.minutes for each in done]).mean,
-        **{score: Mean.of([each.scores[score] for each in done]) for score in ("top1", "top5", "loss")},
-        recipe=planned.to_yaml(),
-    )
 
 
 def _plain(value: Any) -> Any:

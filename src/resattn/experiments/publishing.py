@@ -4,36 +4,59 @@ import json
 import re
 import shlex
 import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from resattn.errors import ResattnError
-from resattn.experiments.results_sections import FIGURES, comparison, corruptions, localization
+from resattn.experiments.results_sections import CONCLUSION, FIGURES, comparison, corruptions, localization
+from resattn.experiments.wording import INTERVALS
 from resattn.files import whole_file, whole_text_file
 
 SOURCE = "comparison.json"
-HEAD = """# Results
+EARLIER_CONCLUSION = "conclusion-of-earlier-runs.md"
+HEAD = (
+    """# Results
 
 Written from the figures under [results/](results/), by `resattn compare NAME --publish docs`, and by `resattn
 evaluate` with `--localization` or `--corruptions` and `--publish docs`; only the paragraphs headed *Conclusion* were
 typed. Scores of comparisons are mean ± standard deviation of one run over seeds, single view, on all validation
-images unless a section names others. Intervals are the percentile bootstrap's over seeds (95 %): of few seeds too
-narrow, and of three never wider than from the smallest difference to the largest.
-"""
+images unless a section names others; training MACs are those of the forward passes of a whole run, in trillions.
+
+Intervals. """
+    + textwrap.fill(INTERVALS, 120)
+    + "\n"
+)
 
 
 def publish(folder: Path, docs: Path) -> Path:
     """Copy the figures of the comparison in this folder to `docs`/results/NAME, and write `docs`/results.md anew.
 
-    Returns the page. Raises ResattnError where the folder holds no comparison, or the disk refuses.
+    A conclusion that was written for other runs is no longer part of the page; it is kept under another name. Returns
+    the page. Raises ResattnError where the folder holds no comparison, or the disk refuses.
     """
     if not (folder / SOURCE).exists():
         raise ResattnError(f"{folder} holds no comparison", "name a folder under runs/compare")
+    place = docs / "results" / folder.name
+    conclusion = place / CONCLUSION
+    if conclusion.exists() and _runs(folder / SOURCE) != _runs(place / SOURCE):
+        conclusion.replace(place / EARLIER_CONCLUSION)
+        print(
+            f"{conclusion} was written for other runs and is now {EARLIER_CONCLUSION}: write it anew",
+            file=sys.stderr,
+        )
     for name in (*FIGURES, SOURCE):
-        with whole_file(docs / "results" / folder.name / name) as temporary:
+        with whole_file(place / name) as temporary:
             shutil.copyfile(folder / name, temporary)
     return write_results_page(docs)
+
+
+def _runs(source: Path) -> list[Any]:
+    """What the runs of a comparison.json reached."""
+    runs = json.loads(source.read_text(encoding="utf-8"))["runs"]
+    return [(run["arm"], run["seed"], run["scores"]) for run in runs]
 
 
 def write_results_page(docs: Path) -> Path:

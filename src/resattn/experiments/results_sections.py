@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resattn.experiments.wording import COLUMNS, arm_row, in_points, short_commit
+from resattn.experiments.wording import COLUMNS, DIFFERENCE_COLUMNS, arm_row, difference_row, short_commit
 
 FIGURES = ("accuracy.png", "loss.png", "scores.png")
 # What people write about a result: below its table, as it stands in this file.
@@ -20,12 +20,13 @@ def comparison(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
     yield f"`{report['command']}`: {report['data']}, {report['measured_on']}; held equal: {report['held']}."
     yield f"{_machine(report['runs'])} {hours:.1f} hours of training in all.\n"
     yield from _table(COLUMNS, [arm_row(arm) for arm in report["arms"]])
-    yield "\nTop-1, in points, seed by seed:\n"
-    for each in report["differences"]:
-        yield f"- {each['arm']}: {in_points(each)}"
+    yield ""
+    yield from _table(DIFFERENCE_COLUMNS, [difference_row(each) for each in report["differences"]])
+    yield ""
     for remark in report["remarks"]:
         yield f"- Note: {remark}"
-    yield ""
+    if report["remarks"]:
+        yield ""
     for name in FIGURES:
         yield f"![{name.removesuffix('.png')}](results/{folder.name}/{name})"
     yield ""

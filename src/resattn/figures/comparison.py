@@ -17,6 +17,8 @@ DASHES = ("-", "--", ":")
 # Share of the height that two names beside the ends of curves lie apart, at least.
 APART = 0.05
 ROW_INCHES = 0.42
+# From the end of a curve to its name, at the middle of the name's left edge.
+LEADER = {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.5, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
 
 
 @mpl.rc_context(STYLE)
@@ -91,18 +93,21 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], form: 
     for _, value, _, _ in order:
         heights.append(max(value, heights[-1] + apart) if heights else value)
     # Half of what they were pushed up together goes down again, so that the names stay beside their curves.
-    pushed = np.mean([height - end[1] for height, end in zip(heights, order, strict=True)])
+    # None goes below the axis, where its ticks are.
+    pushed = float(np.mean([height - end[1] for height, end in zip(heights, order, strict=True)]))
+    pushed = min(pushed, heights[0] - (low + apart / 2))
     right = max(end[0] for end in ends)
     for height, (x, value, name, color) in zip(heights, order, strict=True):
         axes.annotate(
             f"{name}{form.format(value)}",
             (x, value),
-            xytext=(right + 0.03 * right, height - float(pushed)),
+            xytext=(right + 0.03 * right, height - pushed),
             textcoords="data",
             va="center",
             color=color,
             weight="bold",
             annotation_clip=False,
+            arrowprops=LEADER | {"color": color},
         )
 
 

@@ -14,6 +14,9 @@ from resattn.training.recipe import Optimization
 # It reads pixels and has few rows: Muon's reference code leaves it to AdamW. Further units of a stem are Muon's.
 FIRST_CONVOLUTION = ("stem.weight", "stem.0.weight")
 
+# Wang et al. 2017, section 4.1: a tenth of the rate after 64,000 and 96,000 of 160,000 steps.
+DROPS = (0.4, 0.6)
+
 
 def parameter_groups(network: nn.Module, optimization: Optimization) -> list[dict[str, Any]]:
     """Split the parameters by what may be done to them.
@@ -77,7 +80,7 @@ def make_optimizer(
     if optimization.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if optimization.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.99), eps=1e-7)
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, optimization.beta2), eps=1e-7)
     return Muon(groups, lr=lr, momentum=momentum, iterations=optimization.muon_iterations, products=products)
 
 
@@ -88,6 +91,8 @@ def schedule_factor(optimization: Optimization, step: int, steps: int) -> float:
         return (step + 1) / (warmup + 1)
     if optimization.schedule == "constant":
         return 1.0
+    if optimization.schedule == "drops":
+        return math.prod(0.1 if step >= place * steps else 1.0 for place in DROPS)
     progress = (step - warmup) / max(steps - warmup, 1e-9)
     if optimization.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

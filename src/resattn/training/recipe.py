@@ -34,14 +34,16 @@ class Optimization:
     """Peak learning rate."""
     momentum: float = 0.95
     """Momentum of SGD and Muon; beta 1 of AdamW."""
+    beta2: float = 0.99
+    """AdamW only: how much of the squared gradients' average a step keeps."""
     weight_decay: Annotated[float, Parameter(name=("weight-decay", "--weight-decay"))] = 0.05
     """Decoupled for AdamW and Muon, an L2 term for SGD; never on biases and normalisation."""
     rest_lr: float = 0.004
     """Muon only: learning rate of the parameters it leaves to AdamW."""
     muon_iterations: int = 5
     """Muon only: Newton-Schulz iterations; 3 cost less and leave the small directions of an update smaller."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls to zero after warm-up."""
+    schedule: Literal["linear", "cosine", "constant", "drops"] = "linear"
+    """How the learning rate falls after warm-up; drops: to a tenth at 40 % of the run, and to a hundredth at 60 %."""
     warmup: float = 0.05
     """Share of the run over which the learning rate rises from zero."""
     clip: float = 0.0
@@ -186,6 +188,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "optimization.rest_lr": (optimization.rest_lr, 1e-12, 1e3),
         "optimization.muon_iterations": (optimization.muon_iterations, 1, 100),
         "optimization.momentum": (optimization.momentum, 0, 0.99999),
+        "optimization.beta2": (optimization.beta2, 0, 0.99999),
         "optimization.weight_decay": (optimization.weight_decay, 0, 1e3),
         "optimization.warmup": (optimization.warmup, 0, 1),
         "optimization.clip": (optimization.clip, 0, float("inf")),
@@ -203,7 +206,7 @@ def _check_ranges(recipe: Recipe) -> None:
             raise ResattnError(f"recipe field {name} is {value}", f"{name} lies between {low:g} and {high:g}")
     choosable: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("optimization.optimizer", ("sgd", "adamw", "muon"), optimization.optimizer),
-        ("optimization.schedule", ("linear", "cosine", "constant"), optimization.schedule),
+        ("optimization.schedule", ("linear", "cosine", "constant", "drops"), optimization.schedule),
         ("augmentation.flip", ("none", "random", "alternating"), augmentation.flip),
         ("precision", ("auto", "fp32", "bf16"), recipe.precision),
         ("validate_on", ("val", "held-out"), recipe.validate_on),
