@@ -1,9 +1,12 @@
-"""Fixtures every test may use: a home of its own, the real archive where this checkout has one, and fuzzing's count.
+"""Fixtures every test may use: a home, the command, a trained network, the real archive if any, and fuzzing's count.
 
 Few cases of fuzzing run in the suite; `make fuzz` gives each test thousands, and counts them at the end.
 """
 
 import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+import resattn_launcher
 
 # As the `resattn` command does, before torch is loaded: tests share the machine too.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -33,6 +38,34 @@ def tiny_imagenet_archive() -> Path:
     if not archive.is_file():
         pytest.skip(f"needs the real Tiny ImageNet archive at {archive}")
     return archive
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def resattn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the `resattn` command to its exit status, in this process: another would load torch first, for seconds."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+        words, app = [*map(str, arguments)], resattn_launcher.app
+        before, status = signal.getsignal(signal.SIGTERM), 0
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["resattn", *words])
+            # Where nothing is handed over, cyclopts takes the words from there too, but warns under pytest.
+            patch.setattr(resattn_launcher, "app", lambda: app(words))
+            if cwd:
+                patch.chdir(cwd)
+            try:
+                resattn_launcher.main()
+            except SystemExit as ended:
+                status = ended.code or 0
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
+
+    return run
 
 
 DrawDots = Callable[..., Path]
