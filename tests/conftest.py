@@ -3,6 +3,7 @@
 Few cases of fuzzing run in the suite; `make fuzz` gives each test thousands, and counts them at the end.
 """
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -66,6 +67,17 @@ def resattn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return subprocess.CompletedProcess(words, status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def modules_alone() -> str:
+    """The beginning of a program that needs a module or two of the package: all of it would load torch, for seconds."""
+    source = importlib.util.find_spec("resattn").submodule_search_locations
+    return f"""
+import sys, types
+sys.modules["resattn"] = types.ModuleType("resattn")
+sys.modules["resattn"].__path__ = {[*source]}
+"""
 
 
 DrawDots = Callable[..., Path]

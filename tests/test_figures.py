@@ -227,7 +227,7 @@ def test_a_study_of_one_trial_of_failed_ones_and_of_many_fields(tmp_path: Path) 
     assert "no validation yet" not in texts(one)
 
 
-def test_figures_need_no_screen_and_leave_the_users_style_alone() -> None:
+def test_figures_need_no_screen_and_leave_the_users_style_alone(modules_alone: str) -> None:
     # Reading rcParams["backend"] would itself import pyplot.
     code = """
 import sys, matplotlib, numpy
@@ -238,4 +238,4 @@ figures.confusion_matrix(numpy.eye(2, dtype=int), "ab")
 assert "matplotlib.pyplot" not in sys.modules
 assert style() == before
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", modules_alone + code], check=True)

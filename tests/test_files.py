@@ -35,9 +35,11 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_is_removed_where_it_was_one_of_this_machine(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_where_it_was_one_of_this_machine(
+    modules_alone: str, tmp_path: Path
+) -> None:
     path = tmp_path / "notes.txt"
-    write = "import os, sys, pathlib; from resattn.files import whole_file\n"
+    write = modules_alone + "import os, pathlib; from resattn.files import whole_file\n"
     write += "with whole_file(pathlib.Path(sys.argv[1])) as file:\n"
     write += "    file.touch(); print(file, flush=True); os.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", write, str(path)], capture_output=True, text=True)

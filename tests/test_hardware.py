@@ -92,9 +92,10 @@ def test_freed_memory_is_used_again_instead_of_asked_for_again() -> None:
     assert faults["kept"] < faults["default"] / 10
 
 
-def test_a_cpu_without_bf16_computes_in_fp32() -> None:
+def test_a_cpu_without_bf16_computes_in_fp32(modules_alone: str) -> None:
     program = (
-        "from resattn.hardware import choose_execution as c; e = c(); print(e.precision, e.reason, sep=': ')"
+        modules_alone
+        + "from resattn.hardware import choose_execution as c; e = c(); print(e.precision, e.reason, sep=': ')"
     )
     # What oneDNN and ATen do on a CPU of 2013.
     old = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}

@@ -3,6 +3,7 @@
 import fcntl
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,17 +19,23 @@ with locked(pathlib.Path(sys.argv[1]), when_busy=sys.argv[2]) as free:
 """
 
 
-def holder(folder: Path, when_busy: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), when_busy],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def holder(modules_alone: str) -> Callable[[Path, str], subprocess.Popen[str]]:
+    """Starts a process that holds a folder until it is told to end."""
+
+    def start(folder: Path, when_busy: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", modules_alone + HOLD, str(folder), when_busy],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
 
 
-def test_one_process_at_a_time_and_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_one_process_at_a_time_and_nothing_is_left_behind(holder, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     first = holder(folder, "leave")
     assert first.stdout is not None and first.stdout.readline() == "True\n"
@@ -42,7 +49,7 @@ def test_one_process_at_a_time_and_nothing_is_left_behind(tmp_path: Path) -> Non
     assert [path.name for path in folder.iterdir()] == ["kept"]
 
 
-def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+def test_a_process_that_was_killed_holds_nothing(holder, tmp_path: Path) -> None:
     killed = holder(tmp_path, "leave")
     assert killed.stdout is not None and killed.stdout.readline() == "True\n"
     killed.kill()
@@ -53,7 +60,7 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / LOCK).exists()
 
 
-def test_the_file_alone_is_a_lock(tmp_path: Path) -> None:
+def test_the_file_alone_is_a_lock(holder, tmp_path: Path) -> None:
     """A machine beyond a network file system sees no lock of a folder."""
     with (tmp_path / LOCK).open("w") as of_another_machine:
         fcntl.flock(of_another_machine, fcntl.LOCK_EX)
