@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -19,10 +20,10 @@ from torch import nn
 from resattn.data.augmentation import Augmentation
 from resattn.data.image_folder import prepare_image_folder
 from resattn.errors import ResattnError
+from resattn.training import job, run
 from resattn.training.history import read_history, read_rows
 from resattn.training.launching import launch
 from resattn.training.recipe import Optimization, Recipe
-from resattn.training.run import train
 from resattn.training.run_folder import RunFolder
 from resattn.training.synchronized_norm import synchronize_norms
 
@@ -79,8 +80,6 @@ def by_two(home: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     environment = {**os.environ, "RESATTN_HOME": str(home)}
     done = subprocess.run([*command, "--devices", "2"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("2 processes") == 1  # one of them speaks
-    assert done.stdout.count("The run lies in") == 1
     return RunFolder(place / "run")
 
 
@@ -91,17 +90,22 @@ def assert_same_bits(first: RunFolder, second: RunFolder) -> None:
         assert torch.equal(tensor, others[name]), f"{name} differs"
 
 
-def test_two_processes_do_the_very_steps_that_one_does(tmp_path: Path) -> None:
-    recipe = written(recipe_of(), tmp_path)
+def test_two_processes_do_the_very_steps_that_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(steps=16)
     alone, two = (RunFolder(tmp_path / name) for name in ("alone", "two"))
-    for folder, processes in ((alone, "1"), (two, "2")):
-        script = [str(SCRIPT), recipe, str(folder.path), "exact"]
-        done = subprocess.run(
-            [*TORCHRUN, "--nproc-per-node", processes, *script], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    script = [str(SCRIPT), written(recipe, tmp_path), str(two.path), "exact"]
+    done = subprocess.run([*TORCHRUN, "--nproc-per-node", "2", *script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # So that what the script puts there goes again.
+    monkeypatch.setattr(job, "starting_network", job.starting_network)
+    monkeypatch.setattr(run, "save_weights", run.save_weights)
+    runpy.run_path(str(SCRIPT))["compute_in_double_precision"]()
+    run.train(recipe, alone)
     ours, theirs = read_history(alone.metrics_file), read_history(two.metrics_file)
-    assert len(ours["step"]) == 52  # a row a step, and the two validations'
+    assert len(ours["step"]) == 18  # a row a step, and the two validations'
+    assert set(ours["size"]) == {24, 32}
     for column in ("step", "epoch", "images", "lr", "size"):
         np.testing.assert_array_equal(theirs[column], ours[column], err_msg=column)
     for column in ("train_loss", "train_accuracy", "val_loss", "val_top1"):
@@ -114,16 +118,22 @@ def test_two_processes_do_the_very_steps_that_one_does(tmp_path: Path) -> None:
         )
 
 
-def test_the_command_starts_them_and_one_of_them_speaks(by_two: RunFolder, tmp_path: Path) -> None:
-    alone = RunFolder(tmp_path / "alone")
-    train(recipe_of(), alone)
-    ours, theirs = read_history(alone.metrics_file), read_history(by_two.metrics_file)
+def test_the_command_starts_them_and_one_of_them_speaks(tmp_path: Path) -> None:
+    recipe = recipe_of(steps=16)
+    alone, two = (RunFolder(tmp_path / name) for name in ("alone", "two"))
+    command = [*RESATTN, "--recipe", written(recipe, tmp_path), "--run-dir", str(two.path)]
+    done = subprocess.run([*command, "--devices", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("2 processes") == 1
+    assert done.stdout.count("The run lies in") == 1
+    run.train(recipe, alone)
+    ours, theirs = read_history(alone.metrics_file), read_history(two.metrics_file)
     # In single precision rounding grows from step to step.
     np.testing.assert_allclose(theirs["train_loss"][:4], ours["train_loss"][:4], rtol=1e-5)
     np.testing.assert_allclose(theirs["train_loss"], ours["train_loss"], rtol=0.1)
-    one, two = (json.loads(run.results_file.read_text()) for run in (alone, by_two))
-    assert one["top1"] == two["top1"]
-    assert by_two.environment()["processes"] == 2
+    one, both = (json.loads(folder.results_file.read_text()) for folder in (alone, two))
+    assert one["top1"] == both["top1"]
+    assert two.environment()["processes"] == 2
 
 
 @pytest.mark.long
@@ -231,7 +241,6 @@ def test_a_signal_stops_both_and_both_go_on(by_two: RunFolder, tmp_path: Path) -
             ["--run-dir", "run", "--data", "dots", "--batch-size", "18"],
             "cannot be divided among 2 processes pair by pair",
         ),
-        (["--run-dir", "run", "--data", "dotz"], "there is no data set 'dotz'"),
         ([], "several processes need one folder for their run"),
         (["--run-dir", "run", "--nodes", "2"], "2 machines need a place to meet"),
         (["--run-dir", "run", "--nodes", "2", "--head", "localhost:http"], "http is no port"),
@@ -242,17 +251,23 @@ def test_a_signal_stops_both_and_both_go_on(by_two: RunFolder, tmp_path: Path) -
         ),
     ],
 )
-def test_what_cannot_be_is_said_once(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_is_said_before_others_are_started(
+    arguments: list[str], message: str, resattn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = subprocess.run(
-        [*RESATTN, "--steps", "2", "--devices", "2", *arguments],
-        capture_output=True,
-        text=True,
-    )
+    # So that what `launch` puts there goes again.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "0")
+    done = resattn("train", "--steps", "2", "--devices", "2", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count(message) == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_all_of_them_find_missing_one_of_them_says(tmp_path: Path) -> None:
+    wrong = ["--data", "dotz", "--steps", "2", "--devices", "2", "--run-dir", "run"]
+    done = subprocess.run([*RESATTN, *wrong], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("there is no data set 'dotz'") == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
@@ -276,9 +291,9 @@ def test_every_process_has_images_to_validate_on_or_it_is_said(
         assert not three.recipe_file.exists()
         return
     assert done.returncode == 0, done.stderr
-    train(recipe, alone)
+    run.train(recipe, alone)
     for column in ("val_loss", "val_top1"):
-        ours, theirs = (read_history(run.metrics_file)[column] for run in (alone, three))
+        ours, theirs = (read_history(folder.metrics_file)[column] for folder in (alone, three))
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, err_msg=column)
 
 
@@ -299,22 +314,21 @@ def test_a_machine_with_other_data_is_refused(
     assert not folder.recipe_file.exists()
 
 
-def test_restarts_do_not_go_on_with_a_run_that_was_there_before(tmp_path: Path) -> None:
+def test_restarts_do_not_go_on_with_a_run_that_was_there_before(resattn, tmp_path: Path) -> None:
     folder, recipe = RunFolder(tmp_path / "run"), recipe_of(steps=2)
     folder.path.mkdir()
     folder.recipe_file.write_text(recipe_of(steps=3).to_yaml())
     folder.environment_file.write_text("{}")
-    several = ["--run-dir", str(folder.path), "--devices", "2", "--restarts", "2"]
-    command = [*RESATTN, "--recipe", written(recipe, tmp_path), *several]
-    done = subprocess.run(command, capture_output=True, text=True)
+    several = ["--run-dir", folder.path, "--devices", "2", "--restarts", "2"]
+    done = resattn("train", "--recipe", written(recipe, tmp_path), *several)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("holds a run already") == 1, done.stderr
     assert {path.name for path in folder.path.iterdir()} == {"recipe.yaml", "environment.json"}
 
 
-def test_restarts_of_one_process_are_refused(tmp_path: Path) -> None:
-    command = [*RESATTN, "--recipe", written(recipe_of(), tmp_path), "--run-dir", str(tmp_path / "run")]
-    done = subprocess.run([*command, "--restarts", "1"], capture_output=True, text=True)
+def test_restarts_of_one_process_are_refused(resattn, tmp_path: Path) -> None:
+    one = ["--run-dir", tmp_path / "run", "--restarts", "1"]
+    done = resattn("train", "--recipe", written(recipe_of(), tmp_path), *one)
     assert done.returncode == 1
     assert "--restarts is for several processes" in done.stderr
     assert not (tmp_path / "run").exists()
