@@ -1,11 +1,13 @@
-"""A training process that kills itself, for real, at a moment the test names.
+"""Training processes that kill themselves, for real, at moments the test names.
 
-Arguments: recipe file, run folder, moment ("step", "checkpoint" or "validation").
+Arguments: recipe file, run folder, moment ("step", "checkpoint" or "validation"). Where several moments are named, each
+has a process of its own and its run in the folder of its name below; how each process ended is printed, a line each.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,27 @@ def kill_in_validation() -> None:
     Classification.validation_step = validation_step  # type: ignore[method-assign]
 
 
+def train_until(moment: str, recipe: str, folder: Path) -> None:
+    {"step": kill_in_step, "checkpoint": kill_in_checkpoint, "validation": kill_in_validation}[moment]()
+    run.train(Recipe.from_yaml(Path(recipe)), RunFolder(folder), checkpoint_seconds=0)
+
+
+def how_each_ended(moments: list[str], recipe: str, folder: Path) -> Iterator[int]:
+    """One after the other, in copies of this process, which has loaded torch already."""
+    for moment in moments:
+        tasks = Path("/proc/self/task")
+        # What another thread held at this moment, a copy would wait for for ever.
+        assert not tasks.exists() or len(list(tasks.iterdir())) == 1
+        child = os.fork()
+        if not child:
+            train_until(moment, recipe, folder / moment)
+            os._exit(0)
+        yield os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
-    {"step": kill_in_step, "checkpoint": kill_in_checkpoint, "validation": kill_in_validation}[sys.argv[3]]()
-    run.train(Recipe.from_yaml(Path(sys.argv[1])), RunFolder(Path(sys.argv[2])), checkpoint_seconds=0)
+    recipe, folder, *moments = sys.argv[1:]
+    if len(moments) == 1:
+        train_until(moments[0], recipe, Path(folder))
+    else:
+        print(*how_each_ended(moments, recipe, Path(folder)), sep="\n")
