@@ -38,24 +38,36 @@ def refused_or_equal(path: Path, whole: Path, ended: Any) -> None:
         assert error.mend
         ended("refused")
         return
-    original = load_weights(whole).state_dict()
-    assert all(torch.equal(tensor, original[name]) for name, tensor in network.state_dict().items())
+    original = load_weights(whole)
+    tensors = original.state_dict()
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in network.state_dict().items())
+    assert network.pretrained_cfg["label_names"] == original.pretrained_cfg["label_names"]
     ended("read")
 
 
 @settings.get_profile("fuzzing")
 @given(
     places=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=4),
+    gap=st.one_of(st.none(), st.tuples(st.floats(0, 1), st.integers(1, 64))),
     keep=st.one_of(st.just(1.0), st.floats(0, 1)),
     header=st.booleans(),
 )
 def test_bytes_spoilt_at_random(
-    saved: Path, tmp_path: Path, ended: Any, places: list[tuple[float, int]], keep: float, header: bool
+    saved: Path,
+    tmp_path: Path,
+    ended: Any,
+    places: list[tuple[float, int]],
+    gap: tuple[float, int] | None,
+    keep: float,
+    header: bool,
 ) -> None:
     content = bytearray(saved.read_bytes())
     last = 8 + int.from_bytes(content[:8], "little") if header else len(content)
     for place, flip in places:
         content[int(place * (last - 1))] ^= flip
+    if gap:
+        start = int(gap[0] * (last - 1))
+        del content[start : start + gap[1]]
     path = tmp_path / "spoilt.safetensors"
     path.write_bytes(content[: int(keep * len(content))])
     refused_or_equal(path, saved, ended)
