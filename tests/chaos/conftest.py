@@ -1,6 +1,6 @@
 """What every fault starts from: a data set, a trained run to export, and a count of what was survived.
 
-Few moments are tried in the suite; `make chaos` tries many, and counts the faults of each kind at the end.
+Few faults are tried in the suite; `make chaos` tries many, and counts those of each kind at the end.
 Moments are drawn from a seed (`$RESATTN_CHAOS_SEED`) and stand in the test's name, so that one can be tried again:
 `pytest 'tests/chaos/test_interruptions.py::test_...[train-SIGKILL-0.42]'`.
 """

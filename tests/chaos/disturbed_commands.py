@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from safetensors.torch import load_file
 
+from resattn.data.image_folder import prepare_image_folder
 from resattn.training.history import read_rows
+from resattn.training.recipe import Recipe
+from resattn.training.run import train
+from resattn.training.run_folder import RunFolder
 
 RECIPE: dict[str, Any] = {
     "data": "dots",
@@ -164,6 +169,8 @@ def make_place(path: Path, draw_dots: Callable[..., Path]) -> Place:
         ("toy.yaml", COMPARISON),
     ):
         (place.path / name).write_text(yaml.safe_dump(content, sort_keys=False))
-    place.run(["prepare", "folder", "dots", "--name", "dots", "--size", "32"])
-    place.run(["train", "--recipe", "trial.yaml", "--run-dir", "trained"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESATTN_HOME", str(place.path / "home"))
+        prepare_image_folder(place.path / "dots", name="dots", size=32)
+        train(Recipe.from_yaml(place.path / "trial.yaml"), RunFolder(place.path / "trained"))
     return place

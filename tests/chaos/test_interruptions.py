@@ -1,4 +1,7 @@
-"""Signals at random moments of every command: given again, it ends where it would have ended, and nothing is lost."""
+"""Signals at random moments of every command: given again, it ends where it would have ended, and nothing is lost.
+
+The suite tries none of them: tests/data/test_interruption.py and tests/training/test_resume.py kill at chosen moments.
+"""
 
 import os
 import random
@@ -6,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,20 +22,18 @@ SEED = int(os.environ.get("RESATTN_CHAOS_SEED", "0"))
 BEGINS, ENDS = 0.25, 0.75
 
 
-def moments(kind: signal.Signals, count: int, names: Iterable[str] = COMMANDS) -> list[object]:
+def moments(kind: signal.Signals, count: int) -> list[object]:
     """`count` moments for each command, as shares of the time it takes."""
     chance = random.Random(f"{SEED} {kind.name}")
     return [
         pytest.param(name, kind, share, id=f"{name}-{kind.name}-{share}")
-        for name in names
+        for name in COMMANDS
         for share in (round(chance.uniform(BEGINS, ENDS), 3) for _ in range(count))
     ]
 
 
 KILLS = [*moments(signal.SIGKILL, MOMENTS), *moments(signal.SIGTERM, MOMENTS)]
 SLEEPS = moments(signal.SIGSTOP, (MOMENTS + 1) // 2)
-if not MOMENTS:  # the suite's share
-    KILLS = moments(signal.SIGKILL, 1, ["prepare"])
 
 
 @pytest.fixture(scope="session")

@@ -199,7 +199,7 @@ def test_data_that_changed_are_refused(
     survived("data changed under train")
 
 
-@pytest.mark.parametrize("name", ["prepare", "train"])
+@pytest.mark.parametrize("name", [pytest.param("prepare", marks=pytest.mark.long), "train"])
 def test_three_quarters_of_a_gibibyte_are_enough(
     name: str, place: Place, survived: Callable[[str], None]
 ) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import resattn
@@ -52,6 +53,20 @@ def test_leftovers_of_a_kill_are_cleared_by_the_next_prepare(
     with PackedWriter("other", class_ids=["a"], class_names=["a"], command="", root=root):
         pass
     assert samples.below(root) == before
+
+
+def test_a_prepare_that_was_killed_is_given_again(
+    archive: Callable[[], Path], tmp_path: Path, samples
+) -> None:
+    path, whole, killed = archive(), tmp_path / "whole", tmp_path / "killed"
+    prepare_tiny_imagenet(archive=path, root=whole)
+    signal_while_writing(path, killed, signal.SIGKILL)
+    assert any(".preparing-" in name for name in samples.below(killed))
+    prepare_tiny_imagenet(archive=path, root=killed)
+    assert len(samples.below(killed)) == len(samples.below(whole))
+    for split in ("train", "val", "test"):
+        expected, found = (open_split("tiny-imagenet", split, root=root).images for root in (whole, killed))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_running_prepare_is_not_taken_for_a_leftover(
