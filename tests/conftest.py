@@ -144,6 +144,17 @@ def trained_dots(trained_dots_once: TrainedDots, monkeypatch: pytest.MonkeyPatch
     return trained_dots_once
 
 
+@pytest.fixture(scope="session")
+def dots_onnx(trained_dots_once: TrainedDots, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained network of `trained_dots`, exported without masks."""
+    from resattn.models.loading import load
+    from resattn.serving.export import export
+
+    path = tmp_path_factory.mktemp("exported") / "dots.onnx"
+    export(load(trained_dots_once.run), path, progress=False)
+    return path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave long tests to `make chaos`, so that the suite takes minutes."""
     if os.environ.get("RESATTN_CHAOS_MOMENTS"):

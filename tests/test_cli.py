@@ -5,6 +5,7 @@ Most tests run it in their own process, which has loaded torch already; two run 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -240,11 +241,9 @@ def test_predict_goes_past_images_that_cannot_be_read(
 
 
 def test_an_exported_file_predicts_as_its_network(
-    trained_dots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_dots, dots_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photo, file = trained_dots.photo, tmp_path / "dots.onnx"
-    app(["export", str(trained_dots.run), "--out", str(file)])
-    capsys.readouterr()
+    photo, file = trained_dots.photo, dots_onnx
     expected = json.loads(printed_by(capsys, "predict", trained_dots.run, photo, "--json"))
     found = json.loads(printed_by(capsys, "predict", file, photo, "--json"))
     assert found.pop("probabilities") == pytest.approx(expected.pop("probabilities"), abs=1e-4)
@@ -256,17 +255,20 @@ def test_an_exported_file_predicts_as_its_network(
 
 
 def test_the_example_without_this_package_runs(
-    trained_dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained_dots,
+    dots_onnx: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     blocks = (Path(__file__).parents[1] / "README.md").read_text().split("```python\n")
     (example,) = (block.split("```")[0] for block in blocks if "onnxruntime.InferenceSession" in block)
     monkeypatch.chdir(tmp_path)
-    app(["export", str(trained_dots.run), "--out", "resattn_small.onnx"])
+    shutil.copy(dots_onnx, "resattn_small.onnx")
     with Image.open(trained_dots.photo) as image:  # of the size the network takes: nothing is resized
         image.save("photo.jpg", format="PNG")
     done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
     assert "resattn" not in example.replace("resattn_small.onnx", "").replace('["resattn"]', "")
-    capsys.readouterr()
     assert (
         done.stdout.strip()
         == json.loads(printed_by(capsys, "predict", trained_dots.run, "photo.jpg", "--json"))["descriptions"][

@@ -122,7 +122,7 @@ def test_a_network_without_masks_has_grad_cam_all_the_same(
 
 
 def test_any_class_can_be_explained(
-    mini: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mini: Path, photos: Path, tmp_path: Path, quick: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     maps = []
     for name in IDS:

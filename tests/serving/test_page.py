@@ -82,10 +82,11 @@ def open_page(browser) -> Iterator[Any]:
     assert wrong == []
 
 
-def shot(page: Any, name: str) -> bytes:
-    """A picture of the whole page, kept where somebody asked for it."""
-    path = Path(SCREENSHOTS) / f"{name}.png" if SCREENSHOTS else None
-    return page.screenshot(full_page=True, path=path, animations="disabled")
+def shot(page: Any, name: str) -> None:
+    """A picture of the whole page, where somebody asked for it."""
+    if SCREENSHOTS:
+        path = Path(SCREENSHOTS) / f"{name}.png"
+        page.screenshot(full_page=True, path=path, animations="disabled")
 
 
 def photograph(folder: Path) -> Path:

@@ -280,9 +280,8 @@ def test_runtimes_agree(network, tmp_path: Path) -> None:
         assert np.allclose(mask, masks[name], atol=1e-4)
 
 
-def test_a_file_exported_without_masks_answers_who_asks_for_them(serve, network, tmp_path: Path) -> None:
-    export(network, tmp_path / "mini.onnx", progress=False)
-    live = serve(open_runtime(tmp_path / "mini.onnx"))
+def test_a_file_exported_without_masks_answers_who_asks_for_them(serve, dots_onnx: Path) -> None:
+    live = serve(open_runtime(dots_onnx))
     assert httpx.get(f"{live.url}/v1/model").json()["masks"] == []
     asked = httpx.post(f"{live.url}/v1/predict?masks=true", content=photograph(0))
     assert (asked.status_code, asked.json()["masks"]) == (200, {})
