@@ -3,6 +3,7 @@
 Few cases of fuzzing run in the suite; `make fuzz` gives each test thousands, and counts them at the end.
 """
 
+import gc
 import importlib.util
 import os
 import signal
@@ -162,6 +163,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="left to make chaos"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end: torch, what it brings along, and the tests."""
+    gc.collect()
+    gc.freeze()
 
 
 CASES: pytest.StashKey[Counter[str]] = pytest.StashKey()
