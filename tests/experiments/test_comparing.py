@@ -141,11 +141,18 @@ def test_the_report_says_what_the_runs_say(dots: str, capsys: pytest.CaptureFixt
         publish(Path("docs"), Path("docs"))
 
 
-def test_a_conclusion_goes_off_the_page_when_other_runs_are_published(
+def test_differences_of_differences_are_published_and_a_conclusion_about_other_figures_is_not(
     dots: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = compare(toy(seeds=1))
+    arms = {**TOY["arms"], "hot": {"optimization.lr": 0.01}}
+    against, contrasts = {"hot": ["masks", "plain"]}, {"more": ["masks", "plain", "hot", "plain"]}
+    report = compare(toy(seeds=1, arms=arms, against=against, contrasts=contrasts))
+    print_comparison(report)
+    assert 'as ("masks" - "plain") - ("hot" - "plain"), won' in capsys.readouterr().out.replace("\n", " ")
     publish(report.folder, Path("docs"))
+    text, page = Path("docs/results.md").read_text(), (report.folder / "report.html").read_text()
+    assert '| more | ("masks" - "plain") - ("hot" - "plain") |' in text and "<td>more</td>" in page
+    assert text.count("| hot | masks |") == text.count("| hot | plain |") == 1
     place, source = Path("docs/results/toy"), report.folder / "comparison.json"
     (place / "conclusion.md").write_text("One seed says nothing.\n")
     content = json.loads(source.read_text())
@@ -155,6 +162,13 @@ def test_a_conclusion_goes_off_the_page_when_other_runs_are_published(
     assert "conclusion-of-earlier-runs.md: write it anew" in capsys.readouterr().err
     assert (place / "conclusion-of-earlier-runs.md").read_text() == "One seed says nothing.\n"
     assert "says nothing" not in Path("docs/results.md").read_text()
+    del content["arms"][0]["epochs"]
+    (place / "comparison.json").write_text(json.dumps(content))
+    publish(report.folder, Path("docs"))
+    (place.parent / "older").mkdir()
+    (place.parent / "older" / "comparison.json").write_text(json.dumps(content))
+    with pytest.raises(ResattnError, match=r"older/comparison\.json is of an earlier version"):
+        publish(report.folder, Path("docs"))
 
 
 def test_a_signal_stops_the_command_with_the_run_saved(dots: str) -> None:

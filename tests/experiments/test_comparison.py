@@ -1,6 +1,7 @@
 """What a comparison file may say, and what it is told where it says something else."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def test_arms_are_the_base_with_fields_changed(tmp_path: Path) -> None:
     assert (control.data, control.batch_size, control.optimization.momentum) == ("dots", 8, 0.5)
     assert comparison.recipes["masks"] == control.replace(model="resattn_small")
     assert comparison.recipes["hot"].optimization.lr == 0.5
-    assert comparison.against == {"masks": ("plain",), "hot": ("plain",)}
+    assert comparison.against == {"masks": ["plain"], "hot": ["plain"]}
     assert (comparison.time, comparison.seeds, comparison.equal) == ("5s", 3, "time")
 
 
@@ -65,7 +66,7 @@ def test_the_command_has_the_last_word(tmp_path: Path) -> None:
 def test_an_arm_may_be_compared_with_several_and_differences_with_each_other(tmp_path: Path) -> None:
     more = ["masks", "plain", "hot", "plain"]
     comparison = read(tmp_path, against={"hot": ["masks", "plain"]}, contrasts={"more": more})
-    assert comparison.against == {"masks": ("plain",), "hot": ("masks", "plain")}
+    assert comparison.against == {"masks": ["plain"], "hot": ["masks", "plain"]}
     assert comparison.partners == {"hot": "masks"}
     assert comparison.contrasts == [Contrast("more", ("masks", "plain", "hot", "plain"))]
     path = tmp_path / "c.yaml"
@@ -74,29 +75,37 @@ def test_an_arm_may_be_compared_with_several_and_differences_with_each_other(tmp
     assert (list(without.recipes), without.contrasts) == (["plain", "masks"], [])
 
 
-def test_another_recipe_takes_the_place_of_all_but_the_networks(tmp_path: Path) -> None:
-    fields = {**GOOD["fields"], "model": "resattn_small_plain", "model_options.drop_rate": 0.2}
-    read(tmp_path, fields=fields, equal="steps")
+def test_another_recipe_takes_the_place_of_all_but_the_networks_and_what_they_are_judged_on(
+    tmp_path: Path,
+) -> None:
+    fields = {**GOOD["fields"], "model": "resattn_small_plain", "validate_on": "held-out"}
+    said = {"note": "Asked of networks.", "budget": "In five seconds."}
+    assert read(tmp_path, fields=fields, **said).note == "Asked of networks. In five seconds."
     path = tmp_path / "c.yaml"
     comparison = read_comparison(path, recipe="paper-cifar", fields=["data=cifar100"])
     control = comparison.recipes["plain"]
     assert (control.data, control.batch_size, control.optimization.schedule) == ("cifar100", 64, "drops")
-    assert (control.model, control.model_options) == ("resattn_small_plain", {"drop_rate": 0.2})
-    assert (comparison.time, comparison.length) == (None, {"steps": 160_000})
+    assert (control.model, control.validate_on) == ("resattn_small_plain", "held-out")
+    assert (comparison.equal, comparison.time, comparison.length) == ("steps", None, {"steps": 160_000})
     assert comparison.recipes["hot"] == control.replace(optimization=comparison.recipes["hot"].optimization)
+    assert comparison.note == "Asked of networks. Asked with --recipe=paper-cifar --set=data=cifar100."
     assert comparison.command == f"resattn compare {path} --recipe=paper-cifar --set=data=cifar100"
     assert read_comparison(path, recipe="paper-cifar", fields=["steps=9"]).length == {"steps": 9}
+    timed = read_comparison(path, recipe="laptop-150m")
+    assert (timed.equal, timed.time, timed.recipes["plain"].model_options) == ("time", "150m", {})
+    assert read_comparison(path, recipe="paper-cifar", time="1h").equal == "time"
 
 
-def test_a_report_is_named_by_the_options_that_change_the_question(tmp_path: Path) -> None:
+def test_a_report_is_named_by_the_options_that_change_it(tmp_path: Path) -> None:
     read(tmp_path)
     path = tmp_path / "c.yaml"
-    assert read_comparison(path, seeds=1).name == "c"
-    assert (
-        read_comparison(path, time="9s", fields=["batch_size=4"]).name == "c-time-per-run-9s-set-batch_size-4"
-    )
-    long = [read_comparison(path, fields=[f"data={'d' * 100}{end}"]).name for end in "ab"]
-    assert len(set(long)) == 2 and all(len(name) < 100 for name in long)
+    assert read_comparison(path, seeds=4).name == "c"
+    name = read_comparison(path, time="9s", fields=["batch_size=4"], seeds=2).name
+    assert re.fullmatch(r"c-time-per-run-9s-set-batch_size-4-seeds-2-\w{6}", name)
+    orders = [read_comparison(path, arms=arms).name for arms in (["hot", "masks"], ["masks", "hot"])]
+    assert orders[0] == orders[1]
+    long = [read_comparison(path, fields=[f"data={'𠀋' * 100}{end}"]).name for end in "ab"]
+    assert len(set(long)) == 2 and all(len(name.encode()) < 100 for name in long)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +139,9 @@ def test_a_report_is_named_by_the_options_that_change_the_question(tmp_path: Pat
         ({"against": {"masks": "masks"}}, r"against\.masks is masks"),
         ({"against": {"masks": ["plain", "plain"]}}, r"against\.masks is \['plain', 'plain'\]"),
         ({"against": {"masks": ["plain", "cold"]}}, r"against\.masks names 'cold', which is no arm"),
+        ({"against": {"plain": "hot"}}, "against names plain, the control"),
+        ({"contrasts": {"hot": ["masks", "plain", "hot", "plain"]}}, r"contrasts\.hot is called like an arm"),
+        ({"contrasts": {"more": ["masks", "plain", "hot", "hot"]}}, r"contrasts\.more is"),
         ({"contrasts": {"more": ["masks", "plain"]}}, r"contrasts\.more is \['masks', 'plain'\]"),
         ({"contrasts": {"more": ["masks", "plain", "hot", "cold"]}}, r"contrasts\.more names 'cold'"),
         ({"equal": "luck"}, "equal is 'luck'"),
@@ -161,6 +173,11 @@ def test_every_shipped_comparison_can_be_read(name: str) -> None:
     comparison = read_comparison(find_comparison(name))
     assert comparison.question.endswith("?")
     assert len(comparison.recipes) > 1
+    by_the_paper = read_comparison(find_comparison(name), recipe="paper-cifar")
+    assert {its.data for its in by_the_paper.recipes.values()} == {"cifar10"}
+    assert [its.model for its in by_the_paper.recipes.values()] == [
+        its.model for its in comparison.recipes.values()
+    ]
 
 
 def test_arms_may_be_named_in_any_script(tmp_path: Path) -> None:

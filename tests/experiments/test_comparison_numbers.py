@@ -84,22 +84,32 @@ def test_a_contrast_is_a_difference_of_differences() -> None:
         for seed, top1 in enumerate(scores)
     ]
     found = contrast(runs, Contrast("more", ("a", "b", "c", "d")))
-    assert (found.arm, found.against) == ("more", "(a - b) - (c - d)")
+    assert (found.arm, found.against) == ("more", '("a" - "b") - ("c" - "d")')
     assert found.top1.values == pytest.approx([0.3, 0.1])
+    # Of which the sums differ by rounding.
+    level = [record(arm, 0, top1) for arm, top1 in zip("abcd", (0.572, 0.661, 0.608, 0.697), strict=True)]
+    assert contrast(level, Contrast("more", ("a", "b", "c", "d"))).tied == 1
 
 
 def test_differences_are_told_in_points() -> None:
     top1 = {"values": [0.03, -0.01, 0.02], "mean": 0.0123, "student": [-0.001, 0.02], "bootstrap": [0, 0.01]}
     loss = {"values": [0.1, 0.2, 0.3], "mean": 0.2, "student": [-0.05, 0.45], "bootstrap": [0.1, 0.3]}
-    told = {"arm": "a", "against": "b", "seeds": [0, 1, 2], "won": 2, "tied": 0, "top1": top1, "loss": loss}
+    told = {
+        "arm": "a", "against": "b", "contrast": False, "seeds": [0, 1, 2], "top1": top1, "loss": loss, "won": 2,
+        "tied": 0,
+    }  # fmt: skip
     assert in_points(told) == "+1.23 [-0.10, +2.00] against b, won 2 of 3"
     assert difference_row(told) == [
         "a", "b", "+1.23", "[-0.10, +2.00]", "[+0.00, +1.00]", "+3.00, -1.00, +2.00", "2 of 3", "+0.200",
         "[-0.050, +0.450]",
     ]  # fmt: skip
-    assert in_points({**told, "seeds": [0]}) == "+1.23 against b, won 2 of 1"
+    one = {"values": [0.0123], "mean": 0.0123, "student": [None, None], "bootstrap": [None, None]}
+    assert in_points({**told, "seeds": [0], "won": 1, "top1": one}) == "+1.23 against b, won 1 of 1"
+    assert in_points({**told, "contrast": True, "against": "(c - d)"}).startswith(
+        "+1.23 [-0.10, +2.00] as (c - d)"
+    )
     assert in_points({**told, "won": 1, "tied": 1}).endswith("won 1 of 3, tied 1")
-    assert in_points({**told, "seeds": []}) == "no seed in common with b yet"
+    assert in_points({**told, "seeds": []}) == "no seed in common yet"
     assert short_commit("0123456789+") == "0123456+" and short_commit(None) == "unknown"
 
 
@@ -111,7 +121,7 @@ def test_steps_that_cost_more_and_code_in_no_commit_are_told() -> None:
     ]
     dirty = replace(record("local convolutions", 0, 0.5), origin={"commit": "0123456789+"})
     costs, code = remarks(comparison, [dirty], arms)
-    assert costs.endswith("relative to the control's, local convolutions 1.46.")
+    assert costs.endswith('are not: "local convolutions" 1.46 of "encoder and decoder".')
     assert code == "1 of 1 runs were made with changes to the code that are in no commit."
 
 

@@ -1,8 +1,6 @@
 """A comparison: one question as a base recipe, arms that change named fields, and what is held equal."""
 
-import hashlib
-import re
-import shlex
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from resattn.experiments.comparison_file import (
     partners_of,
     read_file,
 )
+from resattn.experiments.comparison_options import Options
 from resattn.experiments.search_space import parse_field, replaced
 from resattn.training.fine_tuning import starting_point
 from resattn.training.own_images import with_packed_folder
@@ -34,15 +33,13 @@ HELD_WITH_STEPS: Mapping[str, str] = {
     "batch_size": "steps of other batches are not equal steps",
     "optimization.accumulate": "steps of other batches are not equal steps",
 }
-# Of options spelled out in the name of a report; longer ones are cut, and told apart by a hash.
-LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A comparison that was checked: by arm, in order, its recipe (seed 0) without a length, the control first.
 
-    `name` is the file's, with the options that change the question. `against` has one arm or more for each but the
+    `name` is the file's, with the options that change its runs. `against` has one arm or more for each but the
     control, `partners` the arm in whose colour another is drawn. `time` is a duration such as 20m; None where `length`
     says how long the control trains: steps or epochs of the base. `command` is what was asked for, as one would type
     it.
@@ -74,38 +71,39 @@ def read_comparison(
 ) -> Comparison:
     """Read and check a comparison file.
 
-    `recipe`, the name of one or its file, takes the place of the base and of all that the file says but its networks;
-    `time` and `seeds` that of the file's; `fields` are "FIELD=VALUE" texts that change the base further; `arms` are
-    those to train beside the control, all where empty. Raises ResattnError, naming the file and the field, for fields
-    that are not there, values they do not take, an arm that changes nothing or is another arm once more, and lengths
-    that are not equal though declared so.
+    `recipe`, the name of one or its file, takes the place of the base and of all that the file says but its networks
+    and the images it measures on; where it has no time, equal time becomes equal steps. `time` and `seeds` take the
+    place of the file's; `fields` are "FIELD=VALUE" texts that change the base further; `arms` are those to train beside
+    the control, all where empty. Raises ResattnError, naming the file and the field, for fields that are not there,
+    values they do not take, an arm that changes nothing or is another arm once more, and lengths that are not equal
+    though declared so.
     """
     source = f"comparison {path}"
-    ships = _ships(path)
-    options = [f"--recipe={recipe}"] * (recipe is not None) + [f"--time-per-run={time}"] * (time is not None)
-    options += [f"--arms={arm}" for arm in arms] + [f"--set={text}" for text in fields]
-    counted = [f"--seeds={seeds}"] * (seeds is not None)
+    options = Options(recipe=recipe, time=time, seeds=seeds, fields=tuple(fields), arms=tuple(arms))
+    _require_own_name(path)
     said = read_file(path, source)
-    if recipe is not None:
-        said = said.with_recipe(recipe)
-    base = _base(said, fields, time, source)
     seeds = said.seeds if seeds is None else seeds
     if seeds < 1:
         raise ResattnError(f"{source}: seeds is {seeds}", "a comparison trains each arm once or more")
+    said, base = _base(said, options, source)
     time, length = _length(base, said, time, source)
     recipes, named = _recipes(said, base, source), partners_of(said, source)
     against = {arm: named.get(arm, (said.control,)) for arm in said.arms}
     chosen = _chosen(said, arms, against, source)
     return Comparison(
-        name=_name(path.stem, options),
-        command=shlex.join(["resattn", "compare", path.stem if ships else str(path), *options, *counted]),
+        name=options.name(path, said),
+        command=options.command(path),
         question=said.question,
-        note=said.note,
+        note=options.note(said),
         equal=said.equal,
         control=said.control,
         recipes={arm: its for arm, its in recipes.items() if arm in chosen},
-        against={arm: others for arm, others in against.items() if arm in chosen},
-        partners={arm: others[0] for arm, others in named.items() if arm in chosen},
+        against={
+            arm: [other for other in others if other in chosen]
+            for arm, others in against.items()
+            if arm in chosen
+        },
+        partners={arm: others[0] for arm, others in named.items() if chosen.issuperset((arm, others[0]))},
         contrasts=[each for each in contrasts_of(said, source) if chosen.issuperset(each.arms)],
         seeds=seeds,
         time=time,
@@ -113,35 +111,31 @@ def read_comparison(
     )
 
 
-def _ships(path: Path) -> bool:
-    """Whether the file is one that ships; ResattnError where it is only called like one."""
-    if path.resolve().parent == SHIPPED.resolve():
-        return True
-    if (SHIPPED / f"{path.stem}.yaml").exists():
+def _require_own_name(path: Path) -> None:
+    if path.resolve().parent != SHIPPED.resolve() and (SHIPPED / f"{path.stem}.yaml").exists():
         raise ResattnError(
             f"{path} is called like a comparison that ships, and would take the place of its report",
             "give the file another name",
         )
-    return False
 
 
-def _name(stem: str, options: Sequence[str]) -> str:
-    """A folder for the report: a trial with other options leaves that of the comparison itself alone."""
-    if not options:
-        return stem
-    told = "-".join([stem, *(re.sub(r"[^\w.]+", "-", option).strip("-.") for option in options)])
-    if len(told) <= LONGEST_NAME:
-        return told
-    return f"{told[:LONGEST_NAME]}-{hashlib.sha256(shlex.join(options).encode()).hexdigest()[:8]}"
-
-
-def _base(said: ComparisonFile, fields: Sequence[str], time: str | None, source: str) -> Recipe:
-    """The recipe that all arms share, with a length."""
+def _base(said: ComparisonFile, options: Options, source: str) -> tuple[ComparisonFile, Recipe]:
+    """The recipe that all arms share, with a length; and the file, as far as it still holds by another recipe."""
     base = Recipe.from_yaml(find_recipe(said.recipe)) if said.recipe else Recipe()
     base = replaced(base, dict(_flat(said.fields)), f"{source}: fields")
-    asked = dict(parse_field(text, base, source=f"--set {text}") for text in fields)
-    _require_settable(said, asked, time or said.time)
-    return replaced(base, asked, source)
+    if options.recipe is not None:
+        other = Recipe.from_yaml(find_recipe(options.recipe))
+        base = other.replace(model=base.model, model_options=base.model_options, validate_on=base.validate_on)
+        # A recipe of so many steps or epochs has no time that could be held equal.
+        timed = options.time or base.time
+        said = dataclasses.replace(said, time=None, equal=said.equal if timed else _without_time(said.equal))
+    asked = dict(parse_field(text, base, source=f"--set {text}") for text in options.fields)
+    _require_settable(said, asked, options.time or said.time)
+    return said, replaced(base, asked, source)
+
+
+def _without_time(equal: Equal) -> Equal:
+    return "steps" if equal == "time" else equal
 
 
 def _require_settable(said: ComparisonFile, asked: Mapping[str, Any], time: str | None) -> None:

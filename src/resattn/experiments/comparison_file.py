@@ -1,6 +1,5 @@
 """What a comparison file may say, and which ship."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,6 @@ from resattn.training.yaml_fields import build, read_yaml
 
 SHIPPED = Path(__file__).parent / "comparisons"
 Equal = Literal["time", "steps", "macs"]
-# Fields of a comparison that are about its networks; `with_recipe` leaves its others to the recipe.
-OF_NETWORKS = ("model", "model_options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +20,9 @@ class ComparisonFile:
     question: str
     """One line, which the report is headed by."""
     note: str = ""
-    """What a reader should know beside it."""
+    """What a reader should know beside it, however it is asked."""
+    budget: str = ""
+    """What the note adds of recipe, data and length as the file has them; left out where the command changes them."""
     recipe: str | None = None
     """The base: a shipped recipe's name or a recipe file. Defaults of all fields where left out."""
     fields: dict[str, Any] = field(default_factory=dict)
@@ -43,11 +42,6 @@ class ComparisonFile:
     """Training time of a run; with equal steps or multiply-accumulates, that of the control."""
     seeds: int = 3
     """Runs of each arm, with seeds 0, 1, 2, ..."""
-
-    def with_recipe(self, recipe: str) -> "ComparisonFile":
-        """The same question by another recipe: its fields and its length, and this file's networks."""
-        kept = {name: value for name, value in self.fields.items() if name.split(".")[0] in OF_NETWORKS}
-        return dataclasses.replace(self, recipe=recipe, fields=kept, time=None)
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,8 @@ def partners_of(said: ComparisonFile, source: str) -> dict[str, tuple[str, ...]]
     for arm, others in said.against.items():
         where = f"{source}: against"
         _require_arms(said, [arm], where)
+        if arm == said.control:
+            raise ResattnError(f"{where} names {arm}, the control", "compare other arms with it")
         named[arm] = tuple(map(str, others if isinstance(others, list) else [others]))
         _require_arms(said, named[arm], f"{where}.{arm}")
         if arm in named[arm] or len(set(named[arm])) < len(named[arm]) or not named[arm]:
@@ -99,13 +95,19 @@ def contrasts_of(said: ComparisonFile, source: str) -> list[Contrast]:
     contrasts = []
     for name, arms in said.contrasts.items():
         where = f"{source}: contrasts.{name}"
-        if not isinstance(arms, list) or len(arms) != 4 or arms[0] == arms[1] or arms[:2] == arms[2:]:
+        if not isinstance(arms, list) or len(arms) != 4 or not _differ(*arms):
             raise ResattnError(
                 f"{where} is {arms}", "give four arms, [a, b, c, d]: how much more a has over b than c over d"
             )
+        if name in said.arms or name == said.control:
+            raise ResattnError(f"{where} is called like an arm", "give it another name")
         _require_arms(said, [*map(str, arms)], where)
         contrasts.append(Contrast(name, (str(arms[0]), str(arms[1]), str(arms[2]), str(arms[3]))))
     return contrasts
+
+
+def _differ(first: object, second: object, third: object, fourth: object) -> bool:
+    return first != second and third != fourth and (first, second) != (third, fourth)
 
 
 def _require_arms(said: ComparisonFile, names: Sequence[str], where: str) -> None:

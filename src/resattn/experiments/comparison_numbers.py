@@ -23,7 +23,7 @@ class RunRecord:
 
     `scores` (top1, top5 and ece as fractions of 1, loss in nats) are those of the final evaluation, empty where the run
     is not finished. `steps` are those made so far. `curve` has equally long lists, one entry a validation. `minutes` of
-    training; `origin` is what the figures depend on beside the recipe: commit, cpu, threads, device, precision.
+    training; `origin` is what the figures depend on beside the recipe: commit, machine, number format, versions.
     """
 
     arm: str
@@ -51,7 +51,7 @@ class Mean:
         """Of any number of values; NaN of none."""
         if not values:
             return cls(math.nan, math.nan)
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+        return cls(statistics.fmean(values), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan)
 
 
 def run_records(runs: Iterable[PlannedRun]) -> list[RunRecord]:

@@ -12,7 +12,7 @@ from resattn.training.recipe import parse_duration
 
 # Training that took longer than its budget by more than this is told, or shorter by as much.
 OVERTIME = 1.05
-# Arms of equal steps that cost more than this many times what the control costs, or less by as much, are told.
+# Arms of equal steps that cost more than this many times what they are compared with, or less by as much, are told.
 DEARER = 1.05
 # What the runs of a comparison should have in common, and what it is called in their origin.
 SAME = {
@@ -43,29 +43,26 @@ def remarks(comparison: Comparison, records: Sequence[RunRecord], arms: Sequence
 
 
 def _costs(comparison: Comparison, arms: Sequence[ArmSummary]) -> list[str]:
-    """Arms that make the control's steps at another cost."""
-    if comparison.equal != "steps":
-        return []
+    """Arms that make the steps of those they are compared with at another cost."""
     macs = {arm.name: arm.macs for arm in arms}
-    control = macs[comparison.control]
     told = [
-        f"{name} {cost / control:.2f}"
-        for name, cost in macs.items()
-        if not control / DEARER <= cost <= DEARER * control
+        f'"{arm}" {macs[arm] / macs[other]:.2f} of "{other}"'
+        for arm, others in comparison.against.items()
+        for other in others
+        if comparison.equal == "steps" and not 1 / DEARER <= macs[arm] / macs[other] <= DEARER
     ]
     if not told:
         return []
-    return [
-        f"Steps are equal, their cost is not: multiply-accumulates relative to the control's, {', '.join(told)}."
-    ]
+    return [f"Steps are equal, their multiply-accumulates are not: {'; '.join(told)}."]
 
 
 def _uncommitted(records: Sequence[RunRecord]) -> list[str]:
     """Runs whose code no commit holds."""
-    changed = sum(str(each.origin.get("commit")).endswith("+") for each in records if each.origin)
-    return [f"{changed} of {len(records)} runs were made with changes to the code that are in no commit."] * (
-        changed > 0
-    )
+    commits = [str(each.origin.get("commit")) for each in records if each.origin]
+    changed = sum(commit.endswith("+") for commit in commits)
+    if not changed:
+        return []
+    return [f"{changed} of {len(commits)} runs were made with changes to the code that are in no commit."]
 
 
 def _differences(records: Sequence[RunRecord]) -> list[str]:

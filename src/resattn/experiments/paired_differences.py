@@ -42,12 +42,13 @@ class Paired:
 class Difference:
     """What an arm has more than another with the same seeds: top-1 in fractions of 1, loss in nats.
 
-    `arm` is a contrast's name where it is a difference of differences, and `against` how that is formed. Of `top1`
-    `won` were greater than zero, and `tied` were zero.
+    Where `contrast` it is a difference of differences, `arm` its name, and `against` how it is formed. Of `top1` `won`
+    were greater than zero, and `tied` were zero.
     """
 
     arm: str
     against: str
+    contrast: bool
     seeds: Sequence[int]
     top1: Paired
     loss: Paired
@@ -57,31 +58,37 @@ class Difference:
 
 def difference(records: Sequence[RunRecord], arm: str, against: str) -> Difference:
     """Compare two arms on the seeds that both have finished."""
-    return _difference(records, arm, against, [arm], [against])
+    return Difference(arm, against, False, *_paired(records, [arm], [against]))
 
 
 def contrast(records: Sequence[RunRecord], wanted: Contrast) -> Difference:
     """A difference of two differences, on the seeds that all four arms have finished."""
     first, second, third, fourth = wanted.arms
-    formed = f"({first} - {second}) - ({third} - {fourth})"
-    return _difference(records, wanted.name, formed, [first, fourth], [second, third])
+    formed = f'("{first}" - "{second}") - ("{third}" - "{fourth}")'
+    return Difference(wanted.name, formed, True, *_paired(records, [first, fourth], [second, third]))
 
 
-def _difference(
-    records: Sequence[RunRecord], arm: str, against: str, plus: Sequence[str], minus: Sequence[str]
-) -> Difference:
+def _paired(
+    records: Sequence[RunRecord], plus: Sequence[str], minus: Sequence[str]
+) -> tuple[list[int], Paired, Paired, int, int]:
+    """Seeds, top-1, loss, how often top-1 is above zero, and how often zero, of a sum of arms less another."""
     runs = {name: {run.seed: run.scores for run in finished_of(records, name)} for name in (*plus, *minus)}
     seeds = sorted(set.intersection(*(set(its) for its in runs.values())))
 
     def values(score: str) -> list[float]:
+        # Rounded, or sums of equal scores in another order would differ, and no difference be a tie.
         return [
-            sum(runs[name][seed][score] for name in plus) - sum(runs[name][seed][score] for name in minus)
+            round(
+                sum(runs[name][seed][score] for name in plus)
+                - sum(runs[name][seed][score] for name in minus),
+                9,
+            )
             for seed in seeds
         ]
 
     top1 = values("top1")
     won, tied = sum(value > 0 for value in top1), sum(value == 0 for value in top1)
-    return Difference(arm, against, seeds, Paired.of(top1), Paired.of(values("loss")), won, tied)
+    return seeds, Paired.of(top1), Paired.of(values("loss")), won, tied
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -90,7 +97,7 @@ def student_interval(values: Sequence[float]) -> tuple[float, float]:
     if count < 2:
         return math.nan, math.nan
     mean = statistics.fmean(values)
-    half = _student_quantile(count - 1) * statistics.stdev(values) / math.sqrt(count)
+    half = _student_quantile(count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count)
     return mean - half, mean + half
 
 

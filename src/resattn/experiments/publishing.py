@@ -34,19 +34,14 @@ Intervals. """
 def publish(folder: Path, docs: Path) -> Path:
     """Copy the figures of the comparison in this folder to `docs`/results/NAME, and write `docs`/results.md anew.
 
-    A conclusion that was written for other runs is no longer part of the page; it is kept under another name. Returns
+    A conclusion that was written about other runs is no longer part of the page; it is kept under another name. Returns
     the page. Raises ResattnError where the folder holds no comparison, or the disk refuses.
     """
     if not (folder / SOURCE).exists():
         raise ResattnError(f"{folder} holds no comparison", "name a folder under runs/compare")
     place = docs / "results" / folder.name
-    conclusion = place / CONCLUSION
-    if conclusion.exists() and _runs(folder / SOURCE) != _runs(place / SOURCE):
-        conclusion.replace(place / EARLIER_CONCLUSION)
-        print(
-            f"{conclusion} was written for other runs and is now {EARLIER_CONCLUSION}: write it anew",
-            file=sys.stderr,
-        )
+    _require_readable(docs, place)
+    _retire_conclusion(place, _runs(place / SOURCE), _runs(folder / SOURCE))
     for name in (*FIGURES, SOURCE):
         with whole_file(place / name) as temporary:
             shutil.copyfile(folder / name, temporary)
@@ -54,9 +49,32 @@ def publish(folder: Path, docs: Path) -> Path:
 
 
 def _runs(source: Path) -> list[Any]:
-    """What the runs of a comparison.json reached."""
+    """What the runs of a comparison.json reached; nothing where it is not there."""
+    if not source.exists():
+        return []
     runs = json.loads(source.read_text(encoding="utf-8"))["runs"]
     return [(run["arm"], run["seed"], run["scores"]) for run in runs]
+
+
+def _retire_conclusion(place: Path, before: Any, now: Any) -> None:
+    """Put away a conclusion that was written about other figures than those that are there now."""
+    conclusion = place / CONCLUSION
+    if conclusion.exists() and before != now:
+        conclusion.replace(place / EARLIER_CONCLUSION)
+        print(
+            f"{conclusion} was written about other figures and is now {EARLIER_CONCLUSION}: write it anew",
+            file=sys.stderr,
+        )
+
+
+def _require_readable(docs: Path, place: Path) -> None:
+    """Raise ResattnError for another comparison than this one's that an earlier version published."""
+    for path in (docs / "results").glob(f"*/{SOURCE}"):
+        arms = json.loads(path.read_text(encoding="utf-8"))["arms"]
+        if path.parent != place and any("epochs" not in arm for arm in arms):
+            raise ResattnError(
+                f"{path} is of an earlier version", "publish that comparison again, or remove it"
+            )
 
 
 def write_results_page(docs: Path) -> Path:
@@ -83,8 +101,13 @@ def publish_measurement(
     command = shlex.join(["resattn", "evaluate", source, *options])
     said = [options[0].removeprefix("--"), source, result["data"], result["split"], *options[1:]]
     name = re.sub(r"[^\w.]+", "-", "-".join(said)).strip("-.")
-    with whole_text_file(docs / "results" / name / f"{kind}.json") as file:
-        file.write(json.dumps({**result, "source": source, "command": command}, indent=1) + "\n")
+    place = docs / "results" / name
+    there = place / f"{kind}.json"
+    told = {**result, "source": source, "command": command}
+    before = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
+    _retire_conclusion(place, {**before, "seconds": 0}, {**told, "seconds": 0})
+    with whole_text_file(there) as file:
+        file.write(json.dumps(told, indent=1) + "\n")
     return write_results_page(docs)
 
 

@@ -46,7 +46,7 @@ DIFFERENCE_COLUMNS = (
     "seed by seed",
     "won",
     "loss",
-    "95 %, t",
+    "loss: 95 %, t",
 )
 # What goes with a table of differences.
 INTERVALS = (
@@ -78,11 +78,12 @@ def in_points(difference: Mapping[str, Any]) -> str:
     """A difference of top-1 with Student's interval: "+1.20 [-0.80, +3.20] against plain, won 2 of 3, tied 1"."""
     seeds = len(difference["seeds"])
     if not seeds:
-        return f"no seed in common with {difference['against']} yet"
+        return "no seed in common yet"
     mean = f"{100 * difference['top1']['mean']:+.2f}"
     interval = f" {_interval(difference['top1']['student'], '{:+.2f}', 100)}" if seeds > 1 else ""
     tied = f", tied {difference['tied']}" if difference["tied"] else ""
-    return f"{mean}{interval} against {difference['against']}, won {difference['won']} of {seeds}{tied}"
+    against = f"as {difference['against']}" if difference["contrast"] else f"against {difference['against']}"
+    return f"{mean}{interval} {against}, won {difference['won']} of {seeds}{tied}"
 
 
 def _number(value: float | None, form: str, scale: float = 1) -> str:
