@@ -48,7 +48,12 @@ def write_page(report: Mapping[str, Any], drawn: Sequence[str], path: Path) -> N
 
 def _machines(runs: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
     """Where the runs come from, each origin once, with how many there are of it."""
-    origins = [run["origin"] for run in runs if run["origin"]]
+    # Why the number format was chosen is measured, and another figure for each run.
+    origins = [
+        {**run["origin"], "precision": str(run["origin"].get("precision")).split(":")[0]}
+        for run in runs
+        if run["origin"]
+    ]
     different = [origin for number, origin in enumerate(origins) if origin not in origins[:number]]
     return [(origins.count(origin), origin) for origin in different]
 
