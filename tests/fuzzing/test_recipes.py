@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resattn.errors import ResattnError
-from resattn.experiments.comparison import SHIPPED as COMPARISONS
-from resattn.experiments.comparison import find_comparison, read_comparison
+from resattn.experiments.comparison import read_comparison
+from resattn.experiments.comparison_file import SHIPPED as COMPARISONS
+from resattn.experiments.comparison_file import find_comparison
 from resattn.training.recipe import SHIPPED, Recipe, find_recipe
 
 RECIPES = sorted(SHIPPED.glob("*.yaml"))
