@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resattn.data.packed import PackedSplit, PackedWriter, open_split, prepared_data_sets
+from resattn.data.tiny_imagenet_layout import some_classes
 from resattn.models.loading import find_weights
 from resattn.models.weights import read_metadata
 from resattn.training.history import read_history
@@ -51,19 +52,11 @@ SCRATCH: Mapping[str, Sequence[str]] = {
 }
 
 
-def own_classes(class_ids: Sequence[str]) -> list[int]:
-    """The labels of the twenty classes, sorted: those whose ids have the smallest SHA-256."""
-    by_hash = sorted(
-        range(len(class_ids)), key=lambda label: hashlib.sha256(class_ids[label].encode()).hexdigest()
-    )
-    return sorted(by_hash[:OWN_CLASSES])
-
-
 def own_data(seed: int) -> str:
     """The name of the twenty classes' data set with the training images of this seed; prepared where it is not yet."""
     name = f"{SOURCE}-{OWN_CLASSES}x{IMAGES_A_CLASS}-{seed}"
     train = open_split(SOURCE, "train")
-    classes = own_classes(train.class_ids)
+    classes = some_classes(train.class_ids, OWN_CLASSES)
     if name not in prepared_data_sets():
         rng = np.random.default_rng(seed)
         drawn = [
@@ -78,7 +71,7 @@ def other_data() -> str:
     """The name of the data set of the other 180 classes; prepared where it is not yet."""
     if OTHERS not in prepared_data_sets():
         train = open_split(SOURCE, "train")
-        own = own_classes(train.class_ids)
+        own = some_classes(train.class_ids, OWN_CLASSES)
         classes = [label for label in range(len(train.class_ids)) if label not in own]
         write_part(OTHERS, classes, train, np.flatnonzero(~np.isin(train.labels, own)))
     return OTHERS
@@ -189,7 +182,7 @@ def require_unseen(weights: str, *, short: bool) -> None:
     """End the benchmark where the weights come from images of the twenty classes; a short look only says so."""
     names = set(read_metadata(find_weights(weights))["label_names"])
     classes = open_split(SOURCE, "train").class_ids
-    seen = names & {classes[label] for label in own_classes(classes)}
+    seen = names & {classes[label] for label in some_classes(classes, OWN_CLASSES)}
     if seen and not short:
         raise SystemExit(
             f"{weights} was trained on {len(seen)} of the twenty classes: take a run on {OTHERS}"

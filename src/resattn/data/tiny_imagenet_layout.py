@@ -16,7 +16,7 @@ y1 exclusive, which is what a packed split holds, a box is therefore x0, y0, x1 
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -65,8 +65,7 @@ class Layout:
                 f"--classes is {classes}",
                 f"name at least 2 of the {len(self.class_ids)}, or leave it out for all of them",
             )
-        by_hash = sorted(self.class_ids, key=lambda identity: hashlib.sha256(identity.encode()).digest())
-        kept = [label for label, identity in enumerate(self.class_ids) if identity in by_hash[:classes]]
+        kept = some_classes(self.class_ids, classes)
         return Layout(
             class_ids=tuple(self.class_ids[label] for label in kept),
             class_names=tuple(self.class_names[label] for label in kept),
@@ -83,6 +82,14 @@ class Layout:
                 f"{classes} of {len(self.class_ids)} classes",
             ),
         )
+
+
+def some_classes(class_ids: Sequence[str], count: int) -> list[int]:
+    """The labels of `count` classes, sorted: those whose ids have the smallest SHA-256."""
+    by_hash = sorted(
+        range(len(class_ids)), key=lambda label: hashlib.sha256(class_ids[label].encode()).digest()
+    )
+    return sorted(by_hash[:count])
 
 
 class _Row(NamedTuple):

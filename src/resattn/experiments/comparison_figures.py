@@ -42,9 +42,9 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
             {arm["name"]: _scores(report, arm["name"]) for arm in report["arms"]},
             notes=_notes(report["differences"]),
             partners=partners,
-            horizontal="final validation top-1 (%); a dot a run, a line their mean",
+            horizontal="final validation top-1 (%): dots runs, lines means; at the right points [95 %, t]",
             title=report["question"],
-            subtitle=f"{report['data']}, {report['held']}; differences in points, with Student's 95 % intervals",
+            subtitle=f"{report['data']}, {report['held']}",
         ),
     }
     for name, drawing in drawings.items():

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resattn.errors import ResattnError
-from resattn.files import is_file
-from resattn.training.yaml_fields import build, read_yaml
+from resattn.training.yaml_fields import build, find_yaml, read_yaml
 
 SHIPPED = Path(__file__).parent / "comparisons"
 Equal = Literal["time", "steps", "macs"]
@@ -54,12 +53,7 @@ class Contrast:
 
 def find_comparison(name: str) -> Path:
     """The file behind a path or behind the name of a shipped comparison; ResattnError where there is neither."""
-    if is_file(name):
-        return Path(name)
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
-    if name in shipped:
-        return shipped[name]
-    raise ResattnError(f"there is no comparison {name}", f"name a YAML file, or one of: {', '.join(shipped)}")
+    return find_yaml(name, SHIPPED, "comparison")
 
 
 def read_file(path: Path, source: str) -> ComparisonFile:

@@ -13,8 +13,7 @@ from cyclopts import Parameter
 from resattn.data.augmentation import Augmentation
 from resattn.data.image_folder import LARGEST, SMALLEST
 from resattn.errors import ResattnError
-from resattn.files import is_file
-from resattn.training.yaml_fields import build, read_yaml
+from resattn.training.yaml_fields import build, find_yaml, read_yaml
 
 SHIPPED = Path(__file__).parent / "recipes"
 OptionValue = float | int | str | bool | list[int]
@@ -161,12 +160,7 @@ def _whole(value: OptionValue) -> OptionValue:
 
 def find_recipe(name: str) -> Path:
     """The file behind a path or behind the name of a shipped recipe; ResattnError where there is neither."""
-    if is_file(name):
-        return Path(name)
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
-    if name in shipped:
-        return shipped[name]
-    raise ResattnError(f"there is no recipe {name}", f"name a YAML file, or one of: {', '.join(shipped)}")
+    return find_yaml(name, SHIPPED, "recipe")
 
 
 def _check_ranges(recipe: Recipe) -> None:

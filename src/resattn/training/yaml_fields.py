@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from resattn.errors import ResattnError
+from resattn.files import is_file
 
 LARGEST_FILE = 2**20
 Fields = typing.TypeVar("Fields")
@@ -24,6 +25,16 @@ class _PlainLoader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", mark)
         return super().compose_node(parent, index)
+
+
+def find_yaml(name: str, shipped: Path, kind: str) -> Path:
+    """The file behind a path, or behind the name of one in the folder `shipped`; ResattnError naming the `kind`."""
+    if is_file(name):
+        return Path(name)
+    known = {path.stem: path for path in sorted(shipped.glob("*.yaml"))}
+    if name in known:
+        return known[name]
+    raise ResattnError(f"there is no {kind} {name}", f"name a YAML file, or one of: {', '.join(known)}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
