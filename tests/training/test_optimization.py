@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from resattn.models import create_model
+from resattn.training.from_python import full_recipe
 from resattn.training.optimization import make_optimizer, parameter_groups, schedule_factor
 from resattn.training.recipe import Optimization
 
@@ -107,3 +108,13 @@ def test_the_rate_drops_where_the_papers_does() -> None:
         schedule_factor(optimization, step, 160_000) for step in (0, 63_999, 64_000, 95_999, 96_000, 159_999)
     ]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_the_seed_studys_rate_has_its_two_phases() -> None:
+    recipe = full_recipe("seed-study", {})
+    epochs = [0, 9, 10, 11, 29]
+    rates = [
+        recipe.optimization.lr * schedule_factor(recipe.optimization, epoch * 3125, 30 * 3125)
+        for epoch in epochs
+    ]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 3e-5, 3e-5])

@@ -41,8 +41,9 @@ class Optimization:
     """Muon only: learning rate of the parameters it leaves to AdamW."""
     muon_iterations: int = 5
     """Muon only: Newton-Schulz iterations; 3 cost less and leave the small directions of an update smaller."""
-    schedule: Literal["linear", "cosine", "constant", "drops"] = "linear"
-    """How the learning rate falls after warm-up; drops: to a tenth at 40 % of the run, and to a hundredth at 60 %."""
+    schedule: Literal["linear", "cosine", "constant", "drops", "two-phase"] = "linear"
+    """How the learning rate falls after warm-up; drops: to a tenth at 40 % of the run, and to a hundredth at 60 %;
+    two-phase: to 3 % at 35 %."""
     warmup: float = 0.05
     """Share of the run over which the learning rate rises from zero."""
     clip: float = 0.0
@@ -200,7 +201,11 @@ def _check_ranges(recipe: Recipe) -> None:
             raise ResattnError(f"recipe field {name} is {value}", f"{name} lies between {low:g} and {high:g}")
     choosable: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("optimization.optimizer", ("sgd", "adamw", "muon"), optimization.optimizer),
-        ("optimization.schedule", ("linear", "cosine", "constant", "drops"), optimization.schedule),
+        (
+            "optimization.schedule",
+            ("linear", "cosine", "constant", "drops", "two-phase"),
+            optimization.schedule,
+        ),
         ("augmentation.flip", ("none", "random", "alternating"), augmentation.flip),
         ("precision", ("auto", "fp32", "bf16"), recipe.precision),
         ("validate_on", ("val", "held-out"), recipe.validate_on),
