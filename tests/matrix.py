@@ -26,7 +26,9 @@ SMOKE = (
     "tests/data/test_batches.py",
     "tests/training/test_run.py",
     "tests/serving/test_export.py",
+    "tests/serving/test_export_int8.py",
     "tests/serving/test_server.py",
+    "tests/serving/test_server_pages.py",
 )
 # Old releases are told by newer ones beneath them what they should no longer do; that is nothing of ours.
 QUIET = "ignore::DeprecationWarning"

@@ -1,4 +1,4 @@
-"""A small archive in Tiny ImageNet's official layout, to be spoilt in every way."""
+"""A small archive in Tiny ImageNet's official layout, and a folder of one's own images, to be spoilt in every way."""
 
 import io
 import warnings
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photo_folder import Write
 from PIL import Image
 
 Members = dict[str, bytes]
@@ -97,3 +98,31 @@ def members() -> Members:
 def archive(tmp_path: Path, members: Members) -> Callable[[], Path]:
     """Writes the `members` as they are by then and returns the archive's path."""
     return lambda: Samples.write_zip(tmp_path / "tiny-imagenet-200.zip", members.items())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The folder of one's own images, which a test fills."""
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def write(tree: Path, samples) -> Write:
+    """Writes images `names` below the tree."""
+
+    def write_files(*names: str) -> None:
+        for number, name in enumerate(names):
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kind = {"jpg": "JPEG", "tif": "TIFF"}.get(path.suffix[1:], path.suffix[1:].upper())
+            path.write_bytes(samples.encode(number, side=40, kind=kind))
+
+    return write_files
+
+
+@pytest.fixture
+def pets(write: Write) -> None:
+    """Two classes of ten images of several kinds, some in a folder of their own."""
+    kinds = ("jpg", "png", "bmp", "gif", "tif")
+    write(*(f"{name}/{n}.{kinds[n % 5]}" for name in ("dog", "cat") for n in range(8)))
+    write(*(f"{name}/more/deep/{n}.png" for name in ("dog", "cat") for n in range(2)))

@@ -1,28 +1,21 @@
-"""Comparisons with real runs: killed, stopped, shared, diverged, and published."""
+"""Comparisons with real runs: reported and published, held equal, diverged, and not taken for others."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from PIL import Image
+from toy_comparison import POOL, TOY, states, toy, without_length
 
 from resattn.data.image_folder import prepare_image_folder
 from resattn.errors import ResattnError
 from resattn.experiments.comparing import compare
-from resattn.experiments.comparison import Comparison, read_comparison
+from resattn.experiments.comparison import read_comparison
 from resattn.experiments.comparison_file import SHIPPED, find_comparison
-from resattn.experiments.comparison_report import ComparisonReport
 from resattn.experiments.network_cost import training_cost
 from resattn.experiments.planned_runs import planned_runs
 from resattn.experiments.publishing import publish, results_page
@@ -30,81 +23,9 @@ from resattn.experiments.recipe_key import recipe_key
 from resattn.models.loading import load
 from resattn.models.weights import read_metadata, save_weights
 from resattn.tables import print_comparison
-from resattn.training.history import read_rows
 from resattn.training.recipe import Recipe
 from resattn.training.run import train
-from resattn.training.run_folder import RunFolder
 from resattn.training.task import Classification
-from resattn_launcher import app
-
-KILLED = Path(__file__).with_name("killed_study.py")
-POOL = Path("runs/compare/runs")
-TOY: dict[str, Any] = {
-    "question": "Do masks help?",
-    "fields": {
-        "data": "dots",
-        "model": "resattn_mini_plain",
-        "steps": 5,
-        "batch_size": 8,
-        "validations": 2,
-        "start_scale": 1.0,
-        "precision": "fp32",
-        "optimization": {"optimizer": "adamw", "lr": 0.001},
-    },
-    "control": "plain",
-    "arms": {"masks": {"model": "resattn_mini"}},
-    "equal": "steps",
-    "seeds": 2,
-}
-
-
-def toy(**changes: Any) -> Comparison:
-    Path("toy.yaml").write_text(yaml.safe_dump({**TOY, **changes}, sort_keys=False))
-    return read_comparison(Path("toy.yaml"))
-
-
-def command(
-    *arguments: str, script: Sequence[str] = ("-m", "resattn_launcher"), threads: int = 1
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *script, "compare", "toy.yaml", *arguments], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": str(threads)},
-    )  # fmt: skip
-
-
-def states(report: ComparisonReport) -> list[tuple[str, int, str]]:
-    return [(run.arm, run.seed, run.state) for run in report.runs]
-
-
-def test_a_comparison_killed_in_a_run_goes_on_in_it_and_repeats_none(
-    dots: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    comparison = toy()
-    # With the threads this process has: a sum of other parts is another sum.
-    killed = command(script=[str(KILLED)], threads=torch.get_num_threads())
-    _, told = killed.communicate(timeout=120)
-    assert killed.returncode == -signal.SIGKILL, told
-    report = compare(comparison)
-    assert states(report) == [
-        ("plain", 0, "finished"), ("masks", 0, "finished"), ("plain", 1, "finished"), ("masks", 1, "finished"),
-    ]  # fmt: skip
-    told = capsys.readouterr().err
-    first = planned_runs(comparison)[0]
-    assert f"resuming from {first.folder.path}/checkpoints/step-00000004.ckpt" in told
-    assert "run 4 of 4, masks, seed 1: top-1" in told
-    whole = RunFolder(Path("whole"))
-    train(first.recipe, whole)
-    for name in ("step", "train_loss", "val_loss", "val_top1"):
-        assert [row[name] for row in read_rows(whole.metrics_file)] == [
-            row[name] for row in read_rows(first.folder.metrics_file)
-        ]
-    written = {path: path.stat().st_mtime_ns for path in POOL.glob("*/results.json")}
-    assert len(written) == 4
-    assert states(compare(comparison)) == states(report)
-    assert {path: path.stat().st_mtime_ns for path in POOL.glob("*/results.json")} == written
-    more = compare(toy(seeds=3))
-    assert len(more.runs) == 6 and more.arms[0].runs == 3
-    assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
 def test_the_report_says_what_the_runs_say(dots: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,40 +92,6 @@ def test_differences_of_differences_are_published_and_a_conclusion_about_other_f
         publish(report.folder, Path("docs"))
 
 
-def test_a_signal_stops_the_command_with_the_run_saved(dots: str) -> None:
-    toy(fields={**TOY["fields"], "steps": 40})
-    process = command()
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(len(read_rows(path)) > 3 for path in POOL.glob("*/metrics.csv")):
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    printed, told = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, told
-    assert "3 missing, 1 unfinished" in printed
-    assert "4 of 4 runs are not finished" in printed
-    assert "stopped by SIGTERM; go on with: resattn compare toy.yaml" in told
-    assert len(list(POOL.glob("*/checkpoints/*.ckpt"))) == 1
-
-
-def test_two_processes_divide_the_runs(dots: str, capsys: pytest.CaptureFixture[str]) -> None:
-    comparison = toy(fields={**TOY["fields"], "steps": 20})
-    other = command()
-    deadline = time.monotonic() + 120
-    while not any(POOL.glob("*/recipe.yaml")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    compare(comparison)
-    told = [other.communicate(timeout=120)[1], capsys.readouterr().err]
-    assert other.returncode == 0, told
-    for arm in ("plain", "masks"):
-        for seed in (0, 1):
-            assert sum(f"{arm}, seed {seed}: top-1" in text for text in told) == 1
-    assert all(": top-1" in text for text in told)
-    content = json.loads(Path("runs/compare/toy/comparison.json").read_text())
-    assert [run["state"] for run in content["runs"]] == ["finished"] * 4
-
-
 def test_a_loss_that_is_not_finite_ends_its_run_and_is_told(
     dots: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,10 +108,6 @@ def test_a_loss_that_is_not_finite_ends_its_run_and_is_told(
     assert (report.arms[1].runs, report.arms[1].diverged, report.differences[0].seeds) == (0, 1, [])
     assert states(compare(toy(seeds=1))) == states(report)
     assert "0 + 1 diverged" in (report.folder / "report.html").read_text()
-
-
-def without_length() -> dict[str, Any]:
-    return {name: value for name, value in TOY["fields"].items() if name != "steps"}
 
 
 def test_equal_multiply_accumulates_give_the_dearer_arm_fewer_steps(dots: str) -> None:
@@ -318,25 +201,6 @@ def test_arms_that_begin_with_trained_weights_take_their_options(
     assert comparison.recipes["hot"].model_options == {"mask_width": 8}
     assert states(compare(comparison)) == [("plain", 0, "finished"), ("hot", 0, "finished")]
     assert states(compare(comparison)) == [("plain", 0, "finished"), ("hot", 0, "finished")]
-
-
-def test_a_signal_while_steps_are_measured_leaves_the_report_alone(
-    dots: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    report = compare(toy(seeds=1))
-    publish(report.folder, Path("docs"))
-    before = {path: path.read_bytes() for path in [*report.folder.iterdir(), *Path("docs").rglob("*.*")]}
-
-    def interrupted(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", interrupted)
-    toy(fields=without_length(), equal="time", time="5s")
-    with pytest.raises(SystemExit) as left:
-        app(["compare", "toy.yaml", "--publish", "docs"])
-    assert left.value.code == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM; go on with: " in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_runs_of_other_images_or_from_other_weights_are_not_taken_for_the_run(

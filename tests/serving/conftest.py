@@ -1,14 +1,17 @@
-"""A network that can be held up, and servers around it that end with the test."""
+"""A network that can be held up, servers around it that end with the test, and a browser for their page."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 SIDE = 32
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @dataclass
@@ -83,6 +86,12 @@ def serve_once() -> Iterator[Serve]:
     yield from _servers()
 
 
+@pytest.fixture(scope="module")
+def url(serve_once) -> str:
+    """The address of a server of a fake runtime."""
+    return serve_once().url
+
+
 def _servers() -> Iterator[Serve]:
     from resattn.serving.limits import Limits
     from resattn.serving.listening import Server, address_of, listen
@@ -109,3 +118,46 @@ def _servers() -> Iterator[Serve]:
         if isinstance(live.runtime, FakeRuntime):
             live.runtime.go.set()
         live.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; tests that need it skip where it is absent."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs a browser at {CHROMIUM}: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        # Chromium's sandbox does not work for root, which containers are run as.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser) -> Iterator[Any]:
+    """Opens the page of a server, after a script where one is given.
+
+    The test fails for any request to another host, and any error in the page.
+    """
+    contexts, wrong = [], []
+
+    def open_(url: str, *, script: str = "", **options: Any) -> Any:
+        context = browser.new_context(**options)
+        context.add_init_script(script)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: "Security" in message.text and wrong.append(message.text))
+        page.on(
+            "request",
+            lambda request: request.url.startswith((url, "blob:", "data:")) or wrong.append(request.url),
+        )
+        page.goto(url)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -1,31 +1,20 @@
 """What a user does with the page, in a real browser."""
 
 import io
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from browser_page import ERROR, RESULT, shot
 from PIL import Image
 
 import resattn
 from resattn.hardware import reference_execution
 from resattn.serving.runtime import NetworkRuntime
 
-CHROMIUM = Path("/usr/bin/chromium")
 IDS = ("n01", "n02", "n03", "n04", "n05", "n06")
-TOKEN = "a-token-of-some-length"
-RESULT, ERROR = "html[data-state=result]", "html[data-state=error]"
-# For whoever wants to look at them: RESATTN_SCREENSHOTS=folder pytest tests/serving/test_page.py
-SCREENSHOTS = os.environ.get("RESATTN_SCREENSHOTS")
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}: apt-get install chromium"
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,52 +30,6 @@ def live(serve_once) -> Any:
     names = {label: f"thing {label}, object {label}" for label in IDS}
     network.pretrained_cfg |= {"input_size": (3, 32, 32), "label_names": IDS, "label_descriptions": names}
     return serve_once(NetworkRuntime(network, execution=reference_execution("cpu")), body_bytes=2**20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        # Chromium's sandbox does not work for root, which containers are run as.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def open_page(browser) -> Iterator[Any]:
-    """Opens the page of a server, after a script where one is given.
-
-    The test fails for any request to another host, and any error in the page.
-    """
-    contexts, wrong = [], []
-
-    def open_(url: str, *, script: str = "", **options: Any) -> Any:
-        context = browser.new_context(**options)
-        context.add_init_script(script)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: "Security" in message.text and wrong.append(message.text))
-        page.on(
-            "request",
-            lambda request: request.url.startswith((url, "blob:", "data:")) or wrong.append(request.url),
-        )
-        page.goto(url)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def shot(page: Any, name: str) -> None:
-    """A picture of the whole page, where somebody asked for it."""
-    if SCREENSHOTS:
-        path = Path(SCREENSHOTS) / f"{name}.png"
-        page.screenshot(full_page=True, path=path, animations="disabled")
 
 
 def photograph(folder: Path) -> Path:
@@ -271,49 +214,6 @@ def contrast(one: str, other: str) -> float:
     return (bright + 0.05) / (dark + 0.05)
 
 
-def test_a_token_is_asked_for_once(serve, open_page) -> None:
-    page = open_page(serve(token=TOKEN).url)
-    page.get_by_role("button", name="Mushroom").click()
-    page.wait_for_selector(ERROR)
-    shot(page, "desktop-token")
-    page.keyboard.type("a-wrong-token-of-that-length")
-    page.keyboard.press("Enter")
-    page.get_by_text("The token is wrong.").wait_for()
-    page.locator("#token-value").fill(TOKEN)
-    page.keyboard.press("Enter")
-    page.wait_for_selector(RESULT)
-    page.reload()
-    page.get_by_text("fake trained on colours").wait_for()
-
-
-def test_a_token_that_is_wrong_is_told_before_there_is_an_image(serve, open_page) -> None:
-    page = open_page(serve(token=TOKEN).url)
-    for wrong, said in (
-        ("a-wrong-token-of-that-length", "The token is wrong."),
-        ("a-token-of-some-l\u0113ngth", "A token has no accents"),
-    ):
-        page.locator("#token-value").fill(wrong)
-        page.get_by_role("button", name="Use it").click()
-        page.get_by_text(said).wait_for()
-        assert page.evaluate("document.activeElement.id") == "token-value"
-    page.locator("#token-value").fill(TOKEN)
-    page.keyboard.press("Enter")
-    page.get_by_text("fake trained on colours").wait_for()
-    page.wait_for_selector("html[data-state=empty]")
-    assert page.get_by_role("alert").inner_text() == ""
-
-
-def test_without_storage_the_page_works(serve, open_page) -> None:
-    blocked = """for (const name of ["localStorage", "sessionStorage"])
-        Object.defineProperty(window, name, {get() { throw new DOMException("blocked", "SecurityError"); }});"""
-    page = open_page(serve(token=TOKEN).url, script=blocked)
-    page.locator("#theme").click()
-    page.locator("#token-value").fill(TOKEN)
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Lemon").click()
-    page.wait_for_selector(RESULT)
-
-
 def test_with_the_systems_few_colours_shares_and_the_choice_are_seen(live, open_page) -> None:
     page = open_page(live.url, forced_colors="active")
     page.get_by_role("button", name="Lemon").click()
@@ -329,44 +229,3 @@ def test_with_the_systems_few_colours_shares_and_the_choice_are_seen(live, open_
         for label in page.locator(".stages label").all()
     ]
     assert outlines == ["none", "none", "none", "solid"]
-
-
-def test_a_server_that_is_gone_is_told(serve, open_page) -> None:
-    live = serve()
-    page = open_page(live.url)
-    page.wait_for_selector("#samples img")
-    page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => 0)))")
-    page.get_by_text("fake trained on colours").wait_for()
-    live.stop()
-    page.set_input_files("#choose", files=[{"name": "a.png", "mimeType": "image/png", "buffer": b"x"}])
-    page.wait_for_selector(ERROR)
-    assert "The server cannot be reached." in page.get_by_role("alert").inner_text()
-    assert page.get_by_role("button", name="Try again").is_visible()
-
-
-def test_what_cannot_be_read_is_told_and_try_again_asks_for_the_same(serve, open_page) -> None:
-    live = serve()
-    page = open_page(live.url)
-    page.get_by_role("button", name="Goldfish").click()
-    page.wait_for_selector(RESULT)
-    # As where a folder was dropped, or the file changed on the disk.
-    page.evaluate(
-        "() => { Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('', 'NotReadableError')); }"
-    )
-    page.set_input_files("#choose", files=[{"name": "a.png", "mimeType": "image/png", "buffer": b"x"}])
-    page.wait_for_selector(ERROR)
-    told = page.get_by_role("alert").inner_text()
-    assert "a.png" in told and "The file cannot be read." in told
-    assert page.locator("#classes li").count() == 0
-    page.reload()
-    page.get_by_role("button", name="Goldfish").click()
-    page.wait_for_selector(RESULT)
-    page.route("**/lemon.png", lambda route: route.abort())
-    page.get_by_role("button", name="Lemon").click()
-    page.wait_for_selector(ERROR)
-    assert "The drawing could not be fetched." in page.get_by_role("alert").inner_text()
-    assert page.locator("#classes li").count() == 0
-    page.unroute("**/lemon.png")
-    page.get_by_role("button", name="Try again").click()
-    page.wait_for_selector("#photo[alt*=lemon]")
-    page.wait_for_selector(RESULT)
