@@ -17,7 +17,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
     told = (
         f"{report['data']} {report['measured_on']}, {_runs(report)}; bands from the lowest run to the highest"
     )
-    share = report["equal"] == "time"
+    share = report["equal"] != "steps"  # where steps are not equal, equal places are shares of them
     partners = report["partners"]
     horizontal = "share of an arm's steps (%)" if share else "step"
     drawings = {
