@@ -4,9 +4,11 @@ This file stands outside the package because importing `resattn` imports torch a
 `resattn --help` should not.
 """
 
+import io
 import os
 import signal
 import sys
+import warnings
 from importlib.metadata import version
 from types import FrameType
 
@@ -84,6 +86,10 @@ def main() -> None:
     # (docs/experiment-log.md). GNU OpenMP reads this when torch is loaded, hence here.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     signal.signal(signal.SIGTERM, _end)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names that the terminal's encoding has no letters for
+    # Of the size of an image, before resattn says in its own words that it is too large.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
         app()
         sys.stdout.flush()  # what cannot be written is told here, and not after the end

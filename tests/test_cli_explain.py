@@ -171,6 +171,37 @@ def test_names_are_printed_as_they_are(
     assert told.count("a [front]") == told.count("b [rear]") == 2
 
 
+def test_long_names_are_cut(mini: Path, photos: Path, tmp_path: Path, quick: list[int]) -> None:
+    for number in range(2):
+        (photos / f"{'金' * 80}{number}.png").write_bytes((photos / "b.png").read_bytes())
+    run(mini, photos, "--out", tmp_path / "out")
+    written = sorted(file.name for file in (tmp_path / "out").glob("金*.png"))
+    assert written == [f"{'金' * 60}-2-explanation.png", f"{'金' * 60}-explanation.png"]
+
+
+def test_an_accent_may_be_written_in_two_ways(photos: Path, tmp_path: Path, quick: list[int]) -> None:
+    network = resattn.create_model("resattn_mini", num_classes=2)
+    known = {"data": "drinks", "label_names": ("caf\u00e9", "te"), "input_size": 32}
+    names = {"label_descriptions": {name: name for name in known["label_names"]}}
+    save_weights(tmp_path / "drinks.safetensors", network, metadata={**known, **names})
+    run(tmp_path / "drinks.safetensors", photos / "b.png", "--class", "Cafe\u0301", "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((1, 8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        "a.png",
+    ],
+)
+def test_only_pixels_are_explained(images: object) -> None:
+    network = resattn.create_model("resattn_mini", num_classes=2)
+    with pytest.raises(ResattnError, match="not uint8 RGB, N x H x W x 3"):
+        resattn.explain(network, images)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

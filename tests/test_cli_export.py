@@ -54,6 +54,7 @@ def test_data_that_are_not_prepared_are_said(
         (["resattn_mini", "--format", "onnx-int8"], "there is no data set 'dots'"),
         (["resattn_mini", "--data", "dotz"], "there is no data set 'dotz'"),
         (["resattn_mini", "--out", "."], ". is a folder"),
+        (["resattn_mini", "--out", "x.bin"], "x.bin does not end in .onnx"),
     ],
 )
 def test_mistakes_leave_nothing(

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from resattn.errors import ResattnError
 from resattn.tables import (
-    console,
+    plain,
+    print_line,
     print_offline,
     print_prediction,
     print_preparation,
@@ -168,7 +169,8 @@ def train(
     if not processes.first:
         return
     print_scores(result)
-    console.print(f"\nThe run lies in [bold]{folder.path}[/bold]: weights, results, curves, mistakes.")
+    lies = f"[bold]{plain(str(folder.path))}[/bold]"
+    print_line(f"\nThe run lies in {lies}: weights, results, curves, mistakes.")
 
 
 def _run_folder(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from resattn.errors import ResattnError
-from resattn.tables import console, print_localization, print_robustness, print_scores
+from resattn.tables import console, plain, print_line, print_localization, print_robustness, print_scores
 
 if TYPE_CHECKING:
     from resattn.data.packed import PackedSplit
@@ -187,7 +187,7 @@ class _Asked:
             return
         show(result)
         if folder:
-            console.print(f"\n{files} are in [bold]{folder}[/bold].")
+            print_line(f"\n{files} are in [bold]{plain(str(folder))}[/bold].")
 
 
 def _classify(
@@ -299,4 +299,4 @@ def _submit(
 
     split = asked.images()
     lines = write_submission(network, split, path, execution=asked.execution, flip=flip, **asked.batch)
-    console.print(f"{lines:,} predictions for {asked.data} {asked.split} are in {path}")
+    print_line(f"{lines:,} predictions for {asked.data} {asked.split} are in {plain(str(path))}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from resattn.errors import ResattnError
-from resattn.tables import console, plain, print_classes, print_prediction
+from resattn.tables import console, plain, print_classes, print_line, print_prediction
 
 if TYPE_CHECKING:
     from resattn.serving.explained_files import Explained
@@ -77,7 +77,7 @@ def explain(
     if len(done) > 1:
         write_sheet(done, out / SHEET, network, label=label)
     if done and not json_output:
-        console.print(f"\nFigures and arrays are in [bold]{plain(str(out))}[/bold].")
+        print_line(f"\nFigures and arrays are in [bold]{plain(str(out))}[/bold].")
     require_readable([one for one in outcomes if isinstance(one, Unreadable)])
 
 

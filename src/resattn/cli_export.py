@@ -10,7 +10,7 @@ from rich.table import Table
 
 from resattn.errors import ResattnError
 from resattn.serving.export import ExportReport, Format
-from resattn.tables import console, plain
+from resattn.tables import console, plain, print_line
 
 if TYPE_CHECKING:
     from resattn.data.packed import PackedSplit
@@ -85,7 +85,7 @@ def print_export(report: ExportReport) -> None:
     table.add_row("largest difference", "", f"{found.largest_difference:.2g}")
     console.print(table)
     masks = f", masks {', '.join(report.masks)}" if report.masks else ""
-    console.print(f"[bold]{plain(str(report.path))}[/bold]: {report.bytes / 1e6:.1f} MB{masks}")
+    print_line(f"[bold]{plain(str(report.path))}[/bold]: {report.bytes / 1e6:.1f} MB{masks}")
 
 
 def _split(trained_on: object, asked: str | None, split: str, *, needed: bool) -> "PackedSplit | None":

@@ -43,6 +43,16 @@ def is_file(path: Path | str) -> bool:
         return False
 
 
+def is_there(path: Path | str) -> bool:
+    """Whether anything lies there, or it cannot be told; False too for what nothing can be called."""
+    try:
+        return Path(path).exists()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
 def is_folder(path: Path | str) -> bool:
     """Whether a folder lies there; False too for what no folder can be called, at which pathlib raises."""
     try:

@@ -35,16 +35,21 @@ def plain(text: str) -> str:
     return escape(text.encode("utf-8", "replace").decode("utf-8"))
 
 
+def print_line(text: str) -> None:
+    """Print a line of markup whole, where it is piped too: a path that is cut at 80 columns cannot be copied."""
+    console.print(text, soft_wrap=True)
+
+
 def print_prediction(prediction: "Prediction") -> None:
     """Print an image's name and its likeliest classes."""
-    console.print(f"[bold]{plain(prediction.source or 'image')}[/bold]")
+    print_line(f"[bold]{plain(prediction.source or 'image')}[/bold]")
     print_classes(prediction)
 
 
 def print_classes(prediction: "Prediction") -> None:
     """Print classes, a line each."""
     for label, description, probability in prediction.rows():
-        console.print(f"  {probability:6.1%}  {plain(description)}  [dim]{plain(label)}[/dim]")
+        print_line(f"  {probability:6.1%}  {plain(description)}  [dim]{plain(label)}[/dim]")
 
 
 def print_preparation(report: "PreparedReport") -> None:
@@ -160,7 +165,8 @@ def print_study(report: "StudyReport") -> None:
         minutes = "-" if row.minutes is None else f"{row.minutes:.1f}"
         table.add_row(row.run, f"{row.top1:.2%}", *values, steps, minutes)
     console.print(table)
-    console.print(f"All trials and a figure are in [bold]{report.folder}[/bold]: trials.csv, study.png.")
+    lies = f"[bold]{plain(str(report.folder))}[/bold]"
+    print_line(f"All trials and a figure are in {lies}: trials.csv, study.png.")
     if report.best_recipe:
         console.print(f"Train by the best of them: resattn train --recipe {report.best_recipe}")
 
@@ -188,4 +194,5 @@ def print_comparison(report: "ComparisonReport") -> None:
         console.print("In brackets Student's 95 % intervals over seeds; the report also has the bootstrap's.")
     for remark in report.remarks:
         console.print(f"note: {remark}", markup=False)
-    console.print(f"The report is [bold]{report.folder / 'report.html'}[/bold], its figures lie beside it.")
+    lies = f"[bold]{plain(str(report.folder / 'report.html'))}[/bold]"
+    print_line(f"The report is {lies}, its figures lie beside it.")

@@ -2,9 +2,11 @@
 
 import io
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +148,47 @@ def test_photos_of_iphones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "OPEN", without)
     with pytest.raises(BadImageError, match=r"is a HEIC photo, which takes: pip install 'resattn\[heic\]'"):
         decode_rgb(file.getvalue())
+
+
+def tiled_tiff(side: int, tile: int, tiles: int) -> bytes:
+    """A gray TIFF of `side` x `side` pixels whose tiles, so many, all lie at one place; a byte each says where."""
+    entries = (
+        (256, 3, side),
+        (257, 3, side),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (322, 3, tile),
+        (323, 3, tile),
+    )
+    start = 8 + 2 + 12 * (len(entries) + 1) + 4
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries) + 1)
+    head += b"".join(struct.pack("<HHIHH", tag, kind, 1, value, 0) for tag, kind, value in entries)
+    head += struct.pack("<HHII", 324, 1, tiles, start) + bytes(4)
+    return head + b"\x08" * tiles + bytes(tile * tile)
+
+
+def test_a_tiff_is_not_decoded_piece_by_piece_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode_rgb(tiled_tiff(32, 16, 4)).size == (32, 32)
+    opened: list[object] = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda *args, **options: opened.append(args) or real(*args, **options))
+    with pytest.raises(
+        BadImageError, match=r"^has 100,000 strips or tiles, over the limit of 65,536"
+    ) as refused:
+        decode_rgb(tiled_tiff(2, 16, 100_000))
+    assert not opened  # which would have made an object of each
+    assert "save it anew" in refused.value.mend
+    with pytest.raises(BadImageError, match=r"^has 60,000 strips or tiles, one over the other"):
+        decode_rgb(tiled_tiff(32, 16, 60_000))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"big_tiff": True}, {"tiffinfo": {278: 1}}, {"compression": "tiff_lzw"}]
+)
+def test_a_tiff_of_many_strips_is_decoded(options: dict[str, Any]) -> None:
+    image = Image.effect_noise((60, 300), 50).convert("RGB")
+    assert np.array_equal(to_array(decode_rgb(file_of(image, "TIFF", **options))), np.asarray(image))
 
 
 def test_programs_are_not_run_for_postscript() -> None:

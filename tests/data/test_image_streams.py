@@ -2,9 +2,11 @@
 
 import io
 import lzma
+import os
 import tarfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -165,3 +167,24 @@ def test_image_files_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ResattnError, match="empty holds no image files"):
         list(iter_image_files(tmp_path / "empty"))
+    with pytest.raises(ResattnError, match=r"cannot be read \(File name too long\)"):
+        iter_image_files("x" * 300)
+    (tmp_path / "photos.tar").touch()
+    with pytest.raises(ResattnError, match=r"photos\.tar is no image, but may hold some"):
+        iter_image_files(tmp_path / "photos.tar")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a failing scandir, because the tests may run as one who may read everything."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").touch()
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ResattnError, match=r"closed cannot be read \(Permission denied\)"):
+        list(iter_image_files(tmp_path))

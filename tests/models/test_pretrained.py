@@ -155,6 +155,9 @@ def test_networks_are_told_from_images(trained_dots, tmp_path: Path, monkeypatch
         network_and_images([run])
     with pytest.raises(ResattnError, match="no run folder, weights file or model name"):
         network_and_images(["nowhere", photo])
+    for late in (run, "resattn_mini", "absent.onnx"):
+        with pytest.raises(ResattnError, match="is a network, and stands behind"):
+            network_and_images([photo, photo, late])
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
     with pytest.raises(ResattnError, match="no network ships"):
         network_and_images([photo])

@@ -1,5 +1,6 @@
 """Images of every kind in, readable predictions out."""
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -257,6 +258,15 @@ def test_arguments_are_checked(predictor: Predictor, network: ResidualAttentionN
         predictor.predict(noise(0), top=0)
     with pytest.raises(ResattnError, match="does not say what image size"):
         Predictor(torch.nn.Identity())
+    with pytest.raises(ResattnError, match="batch_size is 0"):
+        Predictor(network, batch_size=0)
+    with pytest.raises(ResattnError, match="size is -3"):
+        Predictor(network, size=-3)
+    with pytest.raises(ResattnError, match="resattn_mini has no classifier"):
+        Predictor(resattn.create_model("resattn_mini", num_classes=0), size=SIDE)
+    for not_an_image in (b"bytes", io.BytesIO(b"bytes")):
+        with pytest.raises(ResattnError, match="is of type bytes|is of type BytesIO"):
+            predictor.predict(not_an_image)
     assert Predictor(network, size=48).pixels(noise(0)).shape == (48, 48, 3)
 
 

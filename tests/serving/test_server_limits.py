@@ -134,6 +134,26 @@ def test_a_jpeg_is_not_gone_over_for_ever(url: str) -> None:
         assert answer.json()["descriptions"][0] == "red", answer.text
 
 
+def test_a_tiff_is_not_taken_apart_for_ever(url: str) -> None:
+    entries = [(256, 3, 2), (257, 3, 2), (258, 3, 8), (259, 3, 1), (262, 3, 1), (322, 3, 1), (323, 3, 1)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries) + 1)
+    head += b"".join(struct.pack("<HHIHH", tag, kind, 1, value, 0) for tag, kind, value in entries)
+    tiles = 500_000
+    body = head + struct.pack("<HHII", 324, 1, tiles, len(head) + 16) + bytes(4) + b"\x08" * tiles
+    with others_are_served(url):
+        refused(httpx.post(f"{url}/v1/predict", content=body), 413, "500,000 strips or tiles")
+
+
+def test_pages_of_other_sites_are_refused(url: str) -> None:
+    for site, status in (("cross-site", 403), ("same-site", 200), ("same-origin", 200), ("none", 200)):
+        answer = httpx.post(f"{url}/v1/predict", content=RED, headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == status
+    refused(
+        httpx.post(f"{url}/v1/predict", content=RED, headers={"sec-fetch-site": "cross-site"}), 403, "site"
+    )
+    assert httpx.get(f"{url}/v1/model", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
 def test_forms_that_are_none(url: str) -> None:
     def post(content: bytes, kind: str = "multipart/form-data; boundary=b") -> httpx.Response:
         return httpx.post(f"{url}/v1/predict", content=content, headers={"Content-Type": kind})

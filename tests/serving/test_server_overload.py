@@ -2,6 +2,7 @@
 
 import io
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from resattn.errors import ResattnError
+from resattn.hardware import usable_cores
 from resattn.serving.listening import listen
 
 
@@ -101,6 +103,18 @@ def test_no_answer_in_time(serve) -> None:
     # Nobody waited for the three: they were not computed.
     assert 3 not in live.runtime.batches
     assert live.service._batcher.taken == 0
+
+
+def test_no_answer_in_time_while_others_images_are_decoded(serve) -> None:
+    live = serve(answer_seconds=0.4)
+    done = threading.Event()
+    for _ in range(usable_cores()):
+        live.service._uploads._pool.submit(done.wait)
+    try:
+        for sent in ({"content": RED}, {"files": {"image": ("a.png", RED)}}):
+            refused(httpx.post(f"{live.url}/v1/predict", timeout=20, **sent), 504, "within 0.4 s")
+    finally:
+        done.set()
 
 
 def test_stopping_finishes_what_was_taken_and_refuses_what_is_new(serve) -> None:

@@ -10,16 +10,22 @@ from contextlib import suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import STRIPOFFSETS, TILEOFFSETS, ImageFileDirectory_v2
 
 from resattn.hardware import usable_cores
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs
+# A TIFF lists the pieces its pixels lie in, and Pillow takes the list at its word: a few hundred bytes of memory for
+# each piece, though a megabyte may name a million, and each piece decoded, though all may be the whole image.
+MAX_PIECES = 65_536
+_MOST_TIMES_OVER = 8  # one piece a channel, where channels lie apart
 # Pillow hands EPS to Ghostscript and WMF to Windows: an image folder from elsewhere must not run programs.
 _REFUSED_FORMATS = ("EPS", "WMF")
 _CHUNK = 32
@@ -39,7 +45,25 @@ Result = TypeVar("Result")
 
 
 class BadImageError(Exception):
-    """An image that cannot be used; the text says why, the caller knows where it is."""
+    """An image that cannot be used; the text says why, `mend` what to do, the caller knows where it is."""
+
+    def __init__(self, what: str, mend: str = "give an image file that Pillow reads, whole") -> None:
+        super().__init__(what)
+        self.mend = mend
+
+
+class TooManyPiecesError(BadImageError):
+    """A TIFF of more strips or tiles than its pixels can need."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, "save it anew, as a JPEG or PNG")
+
+
+def too_many_pixels(width: int, height: int) -> BadImageError:
+    """What is bad about an image of so many."""
+    return BadImageError(
+        f"has {width} x {height} pixels, over the limit of {MAX_PIXELS:,}", "make it smaller"
+    )
 
 
 def decode_rgb(
@@ -58,10 +82,10 @@ def decode_rgb(
     image, cut short, over MAX_PIXELS, or float pixels (they have no stated range).
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_accepted(formats)) as image:
+        with open_image(data, formats) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise BadImageError(f"has {width} x {height} pixels, over the limit of {MAX_PIXELS:,}")
+                raise too_many_pixels(width, height)
             if reduce_to is not None:
                 image.draft("RGB", (2 * reduce_to, 2 * reduce_to))
             image.load()
@@ -75,6 +99,40 @@ def decode_rgb(
         raise BadImageError(_reason(data, error)) from error
 
 
+def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> ImageFile:
+    """What the head of an image file says; its pixels are not decoded.
+
+    Raises TooManyPiecesError, and what Pillow raises.
+    """
+    named = _named_pieces(data)
+    if named > MAX_PIECES:
+        raise TooManyPiecesError(f"has {named:,} strips or tiles, over the limit of {MAX_PIECES:,}")
+    image = Image.open(io.BytesIO(data), formats=_accepted(formats))
+    if sum(map(_area, image.tile)) > _MOST_TIMES_OVER * image.width * image.height:
+        image.close()
+        raise TooManyPiecesError(f"has {len(image.tile):,} strips or tiles, one over the other")
+    return image
+
+
+def _area(piece: tuple[Any, ...]) -> int:
+    """How many pixels a strip or tile covers; 0 where the format has no such thing."""
+    left, upper, right, lower = piece[1] or (0, 0, 0, 0)
+    return int((right - left) * (lower - upper))
+
+
+def _named_pieces(data: bytes) -> int:
+    """How many strips or tiles a TIFF says it has; 0 for what is none, or cannot be read."""
+    head = data[:16] if data[2:3] == b"\x2b" else data[:8]
+    try:
+        directory = ImageFileDirectory_v2(head)
+        file = io.BytesIO(data)
+        file.seek(directory.next)
+        directory.load(file)
+        return sum(len(directory[tag]) for tag in (STRIPOFFSETS, TILEOFFSETS) if tag in directory)
+    except Exception:  # SyntaxError, struct.error, TypeError ... : opening says what it is
+        return 0
+
+
 def turn_upright(image: Image.Image) -> None:
     """Apply the orientation in the image's EXIF, in place; EXIF that cannot be parsed says nothing."""
     with suppress(Exception):
@@ -84,7 +142,8 @@ def turn_upright(image: Image.Image) -> None:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as 8-bit RGB, as `decode_rgb` says; raises BadImageError for float pixels."""
     if image.mode == "F":
-        raise BadImageError("has floating-point pixels, whose range is not stated; save it with 8 or 16 bits")
+        why = "has floating-point pixels, whose range is not stated; save it with 8 or 16 bits"
+        raise BadImageError(why, "save it anew")
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.clip(np.asarray(image), 0, 65535)
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from resattn.data.decoding import MAX_FILE_BYTES, image_suffixes
 from resattn.data.tar_headers import BoundedHeader
@@ -36,10 +36,15 @@ def iter_image_files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]
     """The image files in folders and below, sorted within each; files named themselves come as they are.
 
     In folders, files with a suffix of a format Pillow reads are taken; hidden ones are not. Symbolic links to
-    folders are not followed. Raises ResattnError at once for a path that does not exist, and for a folder
-    without images when it is reached.
+    folders are not followed. Raises ResattnError at once for a path that does not exist, and when it is
+    reached for a folder without images or one that cannot be read.
     """
     chosen = _existing(paths)
+    for path in chosen:
+        if path.is_file() and (_is_archive(path) or path.suffix.lower() == ".parquet"):
+            raise ResattnError(
+                f"{path} is no image, but may hold some", "resattn predict --out FILE reads it"
+            )
     return (
         file for path in chosen for file in (_below(path, image_suffixes()) if path.is_dir() else (path,))
     )
@@ -54,8 +59,8 @@ def iter_images(paths: str | Path | Iterable[str | Path], *, skip: int = 0) -> I
     writes them. Few images are in memory at a time. The first `skip` images are left out, and not read where that is
     possible.
 
-    Raises ResattnError at once for a path that does not exist, and when it is reached for a folder without images, an
-    archive or table that cannot be read, and a table while pyarrow is not installed.
+    Raises ResattnError at once for a path that does not exist, and when it is reached for a folder without images, a
+    folder, archive or table that cannot be read, and a table while pyarrow is not installed.
     """
     return _images(_existing(paths), skip)
 
@@ -84,14 +89,19 @@ def _items(file: Path, skip: int) -> Iterator[Path | EncodedImage | None]:
 def _existing(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     chosen = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     for path in chosen:
-        if not path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:  # no permission, a name that is too long
+            error.filename = path
+            _cannot_read(error)
+        if not there:
             raise ResattnError(f"{path} does not exist", "name image files, or folders of them")
     return chosen
 
 
 def _below(folder: Path, suffixes: Set[str]) -> Iterator[Path]:
     found = False
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, onerror=_cannot_read):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(here, name)
@@ -103,6 +113,13 @@ def _below(folder: Path, suffixes: Set[str]) -> Iterator[Path]:
             yield path
     if not found:
         raise ResattnError(f"{folder} holds no image files", "name a folder with images that Pillow reads")
+
+
+def _cannot_read(error: OSError) -> NoReturn:
+    raise ResattnError(
+        f"{error.filename} cannot be read ({error.strerror})",
+        "allow yourself to read it, or name what is to be",
+    ) from error
 
 
 def _is_archive(path: Path) -> bool:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from resattn.evaluation.grad_cam import grad_cam
-from resattn.evaluation.inference import class_number, network_input
+from resattn.evaluation.inference import class_number, network_input, require_uint8_images
 from resattn.evaluation.saliency import BOX_THRESHOLD, combined_saliency, look, running_with_gradients
 from resattn.evaluation.saliency_boxes import saliency_boxes
 from resattn.hardware import Execution, reference_execution
@@ -49,11 +49,12 @@ def explain(
 ) -> Sequence[Explanation]:
     """Explain what `network` makes of each image, for the class it finds likeliest, or for another one.
 
-    images: uint8 RGB, N x H x W x 3. label: the class to explain in every image, by id or readable name; what speaks
-    for "cat" in an image taken for a dog. threshold: of the box, a fraction of the saliency's maximum. `execution` is
-    float32 on the best device unless given; the network is moved there. Raises ResattnError where a logit is not
-    finite, and for a class the network does not know.
+    images: uint8 RGB, N x H x W x 3, one at least. label: the class to explain in every image, by id or readable name;
+    what speaks for "cat" in an image taken for a dog. threshold: of the box, a fraction of the saliency's maximum.
+    `execution` is float32 on the best device unless given; the network is moved there. Raises ResattnError for other
+    images, where a logit is not finite, and for a class the network does not know.
     """
+    require_uint8_images(images)
     number = None if label is None else class_number(network, label)
     execution = execution or reference_execution()
     size = (images.shape[1], images.shape[2])

@@ -1,5 +1,6 @@
 """Running a trained network over uint8 images, the same way for evaluation, submission and prediction."""
 
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
@@ -51,13 +52,14 @@ def class_names(network: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def class_number(network: nn.Module, name: str) -> int:
     """Which output of the network is a class, named by its id, its readable name or one of that name's words for it.
 
-    Upper and lower case are one. Raises ResattnError where there is no such class, or more than one.
+    Upper and lower case are one, and so are the ways to write an accent. Raises ResattnError where there is no such
+    class, or more than one.
     """
     labels, descriptions = class_names(network)
     if name in labels:
         return labels.index(name)
-    names = [(a.casefold(), b.casefold()) for a, b in zip(labels, descriptions, strict=True)]
-    wanted = name.strip().casefold()
+    names = [(_folded(a), _folded(b)) for a, b in zip(labels, descriptions, strict=True)]
+    wanted = _folded(name.strip())
     for ways in (
         [{label} for label, _ in names],
         [{text} for _, text in names],
@@ -78,6 +80,10 @@ def class_number(network: nn.Module, name: str) -> int:
     raise ResattnError(f"{model_name(network)} knows no class {name!r}", guess)
 
 
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
 def require_same_classes(network: nn.Module, split: PackedSplit) -> None:
     """Raise ResattnError unless output k of `network` means class id k of `split`.
 
@@ -95,6 +101,20 @@ def require_same_classes(network: nn.Module, split: PackedSplit) -> None:
         what = f"{model_name(network)} and {split.data} have different classes: {own} here is {other} there"
     own_data = configuration(network).get("data") or "the data set it was trained on"
     raise ResattnError(what, f"evaluate it on {own_data}, or train a network on {split.data}")
+
+
+def require_uint8_images(images: object) -> None:
+    """Raise ResattnError for what is no array of uint8 RGB images, N x H x W x 3, or has none."""
+    dtype = getattr(images, "dtype", None)
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        what = (
+            f"a {dtype} array of shape {tuple(shape)}" if dtype is not None else f"a {type(images).__name__}"
+        )
+        raise ResattnError(
+            f"the images are {what}, not uint8 RGB, N x H x W x 3",
+            "give pixels of 0 to 255; of one image pixels[None]; of a file Predictor(network).pixels(file)[None]",
+        )
 
 
 def network_input(images: npt.NDArray[np.uint8], execution: Execution) -> Tensor:

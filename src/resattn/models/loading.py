@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resattn.errors import ResattnError
+from resattn.files import is_file, is_folder, is_there
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.pretrained import best_pretrained, find_pretrained
 from resattn.models.registry import list_variants
@@ -35,11 +36,11 @@ def find_weights(source: str | Path) -> Path:
     Raises ResattnError where there is none, naming what would make it.
     """
     path = Path(source)
-    if path.is_dir():
+    if is_folder(path):
         weights = path / WEIGHTS_NAME
-        if weights.is_file():
+        if is_file(weights):
             return weights
-        if (path / RECIPE_NAME).is_file():
+        if is_file(path / RECIPE_NAME):
             raise ResattnError(
                 f"the run in {path} is not finished: it has no {WEIGHTS_NAME}",
                 f"go on with `resattn train --resume --run-dir {path}`",
@@ -47,7 +48,7 @@ def find_weights(source: str | Path) -> Path:
         raise ResattnError(
             f"{path} holds no run (no {WEIGHTS_NAME})", "name a run folder, a weights file or a model"
         )
-    if path.is_file():
+    if is_file(path):
         return path
     if str(source) in list_variants():
         return find_pretrained(str(source)).verified_file()
@@ -62,26 +63,28 @@ def network_and_images(paths: Sequence[str], *, model: str | None = None) -> tup
 
     The network is `model` where that is given. Else it is the first path, where that is a run folder, a .safetensors or
     .onnx file or (there being no such file) a model's name; else the best one that ships. Raises ResattnError where
-    that leaves no images, no network ships, or the first of several paths is nothing at all.
+    that leaves no images, no network ships, the first of several paths is nothing at all, or another is a network.
     """
     if model is not None:
         return model, paths
     first, rest = paths[0], paths[1:]
+    if late := next(filter(_names_network, rest), None):
+        raise ResattnError(f"{late} is a network, and stands behind {first}", "name one network, and first")
     if _names_network(first):
         if not rest:
             raise ResattnError(
                 f"{first} is a network, and no images are named", "name image files or folders too"
             )
         return first, rest
-    if rest and not Path(first).exists():
+    if rest and not is_there(first):
         find_weights(first)  # says what was looked for
     return best_pretrained(), paths
 
 
 def _names_network(source: str) -> bool:
     path = Path(source)
-    if path.is_dir():
-        return (path / WEIGHTS_NAME).is_file() or (path / RECIPE_NAME).is_file()
+    if is_folder(path):
+        return is_file(path / WEIGHTS_NAME) or is_file(path / RECIPE_NAME)
     if path.suffix in (".safetensors", EXPORTED):
         return True
-    return not path.exists() and source in list_variants()
+    return not is_there(path) and source in list_variants()

@@ -23,6 +23,9 @@ PICTURE = 320
 # Of the contact sheet, which stays a picture one can look at.
 SHEET_IMAGES = 60
 SHEET = "sheet.png"
+# Bytes of an image's name that its files keep. File systems take names of 255, with what files are called until they
+# are whole.
+LONGEST_STEM = 180
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,8 @@ class _Card(NamedTuple):
 
 
 def output_paths(files: Sequence[Path], out: Path) -> list[Path]:
-    """For each image the path of its files in `out`, without suffix: its name, numbered where several share it.
+    """For each image the path of its files in `out`, without suffix: its name, cut where it is long, numbered where
+    several share it.
 
     Raises ResattnError where a figure would take the place of one of the images.
     """
@@ -70,10 +74,11 @@ def output_paths(files: Sequence[Path], out: Path) -> list[Path]:
     taken: set[str] = set()
     images = {file.resolve() for file in files}
     for file in files:
-        name, number = file.stem, 1
+        stem = _short(file.stem)
+        name, number = stem, 1
         while name.casefold() in taken:  # some file systems do not tell a.png from A.PNG
             number += 1
-            name = f"{file.stem}-{number}"
+            name = f"{stem}-{number}"
         taken.add(name.casefold())
         targets.append(out / f"{name}-explanation")
     for path in [_with(target, ".png") for target in targets] + [out / SHEET]:
@@ -145,6 +150,11 @@ def write_sheet(
         subtitle="; ".join(facts),
     )
     figures.save(drawing, path)
+
+
+def _short(stem: str) -> str:
+    encoded = stem.encode("utf-8", "surrogateescape")
+    return stem if len(encoded) <= LONGEST_STEM else encoded[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def _with(target: Path, suffix: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
 from resattn.files import whole_file
+from resattn.models.loading import EXPORTED
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.serving.check_images import noise, real_images
 from resattn.serving.export_check import Comparison, compare, require_accuracy, require_equal
@@ -61,11 +62,14 @@ def export(
     "onnx" is float32: on 1,000 images of `check` (noise, without one) no output may differ by more than 1e-4, or 1e-4
     of the largest output. "onnx-int8" is quantised with the ranges on 512 images of `calibration`, training images, and
     may lose up to `allowed_loss` points of top-1 on all of `check`. Raises ResattnError for more than that, and then
-    leaves no file; where packages are missing, for int8 without both splits, and for a `path` that is a folder.
+    leaves no file; where packages are missing, for int8 without both splits, and for a `path` that is a folder or does
+    not end in .onnx, by which such files are known.
     """
     path = Path(path)
     if path.is_dir():
         raise ResattnError(f"{path} is a folder", "name the file that is to be written")
+    if path.suffix != EXPORTED:
+        raise ResattnError(f"{path} does not end in {EXPORTED}", f"call it {path.with_suffix(EXPORTED)}")
     _require_what_it_takes(network, format, check=check, calibration=calibration)
     network = copy.deepcopy(network).cpu().float().eval()
     graph = onnx_graph(network, masks=masks)

@@ -56,7 +56,7 @@ class Front:
         self._in_flight += 1
         metrics.in_flight.inc()
         try:
-            refusal = self._refusal(scope["path"])
+            refusal = self._refusal(scope)
             if refusal is None:
                 self._service.taken += 1
             answer = self._app if refusal is None else refusal.response()
@@ -76,9 +76,14 @@ class Front:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             metrics.request(path, method, status or 500, time.perf_counter() - begun)
 
-    def _refusal(self, path: str) -> Refusal | None:
-        if path in _ALWAYS:
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        if scope["path"] in _ALWAYS:
             return None
+        if scope["method"] == "POST" and (b"sec-fetch-site", b"cross-site") in scope["headers"]:
+            # A browser would not show that page the answer, but have it computed, by a server only its user can reach.
+            return Refusal(
+                403, "another site's page sent this", "send it from this server's page or a program"
+            )
         if self._service.stopping:
             return stopping()
         if self._in_flight > self._service.limits.requests:

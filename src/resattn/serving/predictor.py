@@ -1,6 +1,7 @@
 """Images of any kind in, readable predictions out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import IOBase
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +22,19 @@ from resattn.data.decoding import (
     read_file,
     to_array,
     to_rgb,
+    too_many_pixels,
     turn_upright,
 )
 from resattn.data.image_streams import EncodedImage, encoded_bytes, iter_image_files
 from resattn.errors import ResattnError
-from resattn.evaluation.inference import class_names, configuration, log_probabilities, network_input, running
+from resattn.evaluation.inference import (
+    class_names,
+    configuration,
+    log_probabilities,
+    model_name,
+    network_input,
+    running,
+)
 from resattn.hardware import Execution, reference_execution
 from resattn.models.loading import load
 from resattn.serving.exported_model import ExportedModel
@@ -42,7 +51,7 @@ class Predictor:
     The network's configuration says the class ids, their readable names and the side of the square it sees;
     `size` in pixels overrides the last. `execution` is float32 on the best device unless given; the network
     is moved there. A file runs by itself, on the CPU, at its own size. Raises ResattnError where neither the network
-    nor `size` says an input size.
+    nor `size` says an input size, and for a network without a classifier.
     """
 
     @classmethod
@@ -68,8 +77,13 @@ class Predictor:
         else:
             sides = configuration(network).get("input_size")
             self._labels, self._descriptions = class_names(network)
+            if getattr(network, "num_classes", None) == 0:
+                raise ResattnError(f"{model_name(network)} has no classifier", "make it with num_classes")
         if size is None and not sides:
             raise ResattnError("the network does not say what image size it takes", "pass size= in pixels")
+        for given, value in (("size", 1 if size is None else size), ("batch_size", batch_size)):
+            if value < 1:
+                raise ResattnError(f"{given} is {value}", "give 1 or more, or leave it out")
         self.network = network
         self.execution = execution or reference_execution(device)
         self.size = size or int(sides[-1] if sides else 0)
@@ -88,7 +102,7 @@ class Predictor:
         each attention mask, or all of its channels. Raises ResattnError, naming the file, for what is no
         readable image.
         """
-        single = isinstance(images, str | Path | EncodedImage | Image.Image | np.ndarray)
+        single = isinstance(images, str | bytes | Path | EncodedImage | Image.Image | np.ndarray | IOBase)
         sources: Sequence[Any] = [images] if single else images  # type: ignore[assignment]
         return list(self.stream(_unfolded(sources), top=top, masks=masks))
 
@@ -126,7 +140,7 @@ class Predictor:
         try:
             return to_array(fit_square(_open(image, self.size), self.size))
         except BadImageError as error:
-            raise ResattnError(f"{name} {error}", "give an image file that Pillow reads, whole") from error
+            raise ResattnError(f"{name} {error}", error.mend) from error
         except MemoryError as error:
             raise ResattnError(f"{name} does not fit into memory", "give a smaller image") from error
 
@@ -242,14 +256,21 @@ def _open(image: ImageSource, size: int) -> Image.Image:
         return decode_rgb(image.content, reduce_to=size)
     if isinstance(image, Image.Image):
         return _from_memory(image)
+    if not isinstance(image, np.ndarray):
+        raise BadImageError(
+            f"is of type {type(image).__name__}", "give a path, a PIL image or an array of pixels"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise BadImageError(f"is a {image.dtype} array of shape {image.shape}, not uint8 RGB, H x W x 3")
+        raise BadImageError(
+            f"is a {image.dtype} array of shape {image.shape}, not uint8 RGB, H x W x 3",
+            "give pixels of 0 to 255; several images as a list",
+        )
     return Image.fromarray(np.ascontiguousarray(image))
 
 
 def _from_memory(image: Image.Image) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
-        raise BadImageError(f"has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS:,}")
+        raise too_many_pixels(image.width, image.height)
     try:
         image.load()
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ...

@@ -1,9 +1,10 @@
 """Requests that are not answered as asked: each kind with its status, and a text that says what mends it.
 
-401 no token, or a wrong one · 408 a request that arrives too slowly · 413 too many bytes, pixels, scans or images ·
-415 no image, or sent as something else · 422 an image that is damaged or empty, a form without one, an option out of
-range · 429 the queue is full · 431 a head that is too long · 503 the server is stopping, or has too many connections ·
-504 no answer in time. 429 and 503 carry Retry-After, in seconds. The body is `{"error": ..., "mend": ...}` for all.
+401 no token, or a wrong one · 403 sent by another site's page · 408 a request that arrives too slowly · 413 too many
+bytes, pixels, scans, tiles or images · 415 no image, or sent as something else · 422 an image that is damaged or empty,
+a form without one, an option out of range · 429 the queue is full · 431 a head that is too long · 503 the server is
+stopping, or has too many connections · 504 no answer in time. 429 and 503 carry Retry-After, in seconds. The body is
+`{"error": ..., "mend": ...}` for all.
 """
 
 from collections.abc import Mapping

@@ -24,8 +24,9 @@ from resattn.version import __version__
 _ABOUT = {
     400: "The client went away while it was sending.",
     401: "No token, or a wrong one.",
+    403: "Sent by a page of another site.",
     408: "The body arrived too slowly.",
-    413: "Too many bytes, pixels, scans or images.",
+    413: "Too many bytes, pixels, scans, tiles or images.",
     415: "No image, or a body of another type.",
     422: "A damaged or empty image, a form without one, an option out of range.",
     429: "The queue is full; Retry-After says when to come back, in seconds.",
@@ -75,7 +76,7 @@ def create_app(runtime: Runtime, *, limits: Limits | None = None, token: str | N
 
 
 def _add_predictions(app: FastAPI, service: Service, allowed: list[Any]) -> None:
-    refusals = _refusals(400, 401, 408, 413, 415, 422, 429, 503, 504)
+    refusals = _refusals(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
 
     @app.post(
         "/v1/predict",

@@ -1,7 +1,6 @@
 """Bodies of requests to pixels: read within limits of size and time, taken apart, decoded in a pool of threads."""
 
 import asyncio
-import io
 import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,14 @@ from fastapi import Request
 from PIL import Image, UnidentifiedImageError
 from starlette.requests import ClientDisconnect
 
-from resattn.data.decoding import BadImageError, decode_rgb, fit_square, to_array
+from resattn.data.decoding import (
+    BadImageError,
+    TooManyPiecesError,
+    decode_rgb,
+    fit_square,
+    open_image,
+    to_array,
+)
 from resattn.hardware import usable_cores
 from resattn.serving.limits import Limits
 from resattn.serving.multipart import Upload, boundary_of, files_of
@@ -75,14 +81,15 @@ class Uploads:
                 yield [Upload(None, taken())]
             else:
                 most = self._limits.images
-                yield await self.in_pool(lambda: files_of(taken(), boundary, field=field, most=most))
+                # Not in the pool: nobody's time is measured yet, and others' slow images may stand before it there.
+                yield await asyncio.to_thread(lambda: files_of(taken(), boundary, field=field, most=most))
         finally:
             self._held -= held or len(body)
 
     async def pixels(self, upload: Upload) -> Pixels:
         """What the network sees of an image: upright, short side scaled, centre square, uint8 size x size x 3.
 
-        Raises Refusal 413 for too many pixels or scans, 415 for what is no image, 422 for one that is damaged.
+        Raises Refusal 413 for too many pixels, scans or tiles, 415 for what is no image, 422 for one that is damaged.
         """
         return await self.in_pool(lambda: decode(upload.data, self._size, pixels=self._limits.pixels))
 
@@ -124,15 +131,17 @@ class Uploads:
 def decode(data: bytes, size: int, *, pixels: int) -> Pixels:
     """The square of `size` pixels a side that the network sees of an image file, uint8 size x size x 3.
 
-    Raises Refusal: 413 over `pixels` (width times height) and for a JPEG of more than 100 scans, 415 for what is no
-    image, 422 for one that is damaged.
+    Raises Refusal: 413 over `pixels` (width times height), for a JPEG of more than 100 scans and a TIFF of more strips
+    or tiles than its pixels can need, 415 for what is no image, 422 for one that is damaged.
     """
     if not data:
         raise Refusal(422, "the image is empty: it has no bytes", _SEND)
     try:
         # Reads the head of the file only.
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_image(data, FORMATS) as image:
             width, height = image.size
+    except TooManyPiecesError as error:
+        raise Refusal(413, f"the image {error}", error.mend) from error
     except UnidentifiedImageError as error:
         raise Refusal(415, "the file is no image that the server can read", _SEND) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
