@@ -78,6 +78,14 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     assert "demo" in caught.value.mend
 
 
+def test_a_choice_that_there_is_not_is_refused_of_a_program_too() -> None:
+    with pytest.raises(ResattnError, match=r"optimization\.schedule is 'stairs'") as refused:
+        Recipe(optimization=Optimization(schedule="stairs"))  # type: ignore[arg-type]
+    assert "two-phase" in refused.value.mend
+    with pytest.raises(ResattnError, match="recipe field validate_on is 'test'"):
+        Recipe(validate_on="test")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
     assert Recipe.from_yaml(find_recipe(path.stem)).model.startswith(("resattn", "seed"))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from cyclopts import Parameter
@@ -164,6 +164,17 @@ def find_recipe(name: str) -> Path:
     return find_yaml(name, SHIPPED, "recipe")
 
 
+def _check_choices(recipe: Recipe) -> None:
+    """Raise ResattnError for a field whose value is none of those its type lists."""
+    parts = (("", recipe), ("optimization.", recipe.optimization), ("augmentation.", recipe.augmentation))
+    for prefix, part in parts:
+        for name, hint in get_type_hints(type(part)).items():
+            chosen = getattr(part, name)
+            if get_origin(hint) is Literal and chosen not in get_args(hint):
+                what = f"recipe field {prefix}{name} is {chosen!r}"
+                raise ResattnError(what, f"{prefix}{name} is one of {', '.join(get_args(hint))}")
+
+
 def _check_ranges(recipe: Recipe) -> None:
     optimization, augmentation = recipe.optimization, recipe.augmentation
     limits: dict[str, tuple[float | None, float, float]] = {
@@ -199,19 +210,6 @@ def _check_ranges(recipe: Recipe) -> None:
     for name, (value, low, high) in limits.items():
         if value is not None and not low <= value <= high:
             raise ResattnError(f"recipe field {name} is {value}", f"{name} lies between {low:g} and {high:g}")
-    choosable: tuple[tuple[str, tuple[str, ...], str], ...] = (
-        ("optimization.optimizer", ("sgd", "adamw", "muon"), optimization.optimizer),
-        (
-            "optimization.schedule",
-            ("linear", "cosine", "constant", "drops", "two-phase"),
-            optimization.schedule,
-        ),
-        ("augmentation.flip", ("none", "random", "alternating"), augmentation.flip),
-        ("precision", ("auto", "fp32", "bf16"), recipe.precision),
-        ("validate_on", ("val", "held-out"), recipe.validate_on),
-    )
-    for name, choices, chosen in choosable:
-        if chosen not in choices:
-            raise ResattnError(f"recipe field {name} is {chosen!r}", f"{name} is one of {', '.join(choices)}")
+    _check_choices(recipe)
     if recipe.time is not None:
         parse_duration(recipe.time)
