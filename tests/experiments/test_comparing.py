@@ -147,6 +147,35 @@ def test_equal_time_is_measured_once_and_later_arms_beside_a_known_one(
     assert [run.recipe.steps for run in equal] == [there["plain"], there["plain"]]
 
 
+def test_steps_that_were_measured_apart_are_told(dots: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = {"small": {"model": "resattn_small_plain"}}
+    fields = {**without_length(), "model": "resattn_mini_plain"}
+    for model, seconds in (("resattn_mini_plain", 0.01), ("resattn_small_plain", 0.1)):
+        turns = [[seconds]]
+        monkeypatch.setattr(
+            "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget, t=turns: t
+        )
+        other = {"hot": {"optimization.lr": 0.01}}
+        planned_runs(toy(fields={**fields, "model": model}, arms=other, equal="steps", time="0.05s"))
+    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", None)
+    report = compare(toy(fields=fields, arms=arms, equal="time", time="0.05s", seeds=1))
+    assert [run.planned_steps for run in report.runs] == [5, 1]
+    assert any('The steps of "small" were measured for other comparisons' in each for each in report.remarks)
+    Path("runs/compare/runs/steps-in-time.json").unlink()
+    monkeypatch.setattr(
+        "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget: [[0.01] * len(probes)]
+    )
+    report = compare(toy(fields=fields, arms=arms, equal="time", time="0.05s", seeds=1))
+    assert not any("for other comparisons" in each for each in report.remarks)
+
+
+def test_no_report_lies_among_the_runs(dots: str) -> None:
+    toy()
+    Path("toy.yaml").rename("runs.yaml")
+    with pytest.raises(ResattnError, match="would lie among all runs"):
+        planned_runs(read_comparison(Path("runs.yaml")))
+
+
 def test_a_key_tells_recipes_apart_and_ignores_defaults() -> None:
     base = Recipe(data="dots", steps=3)
     assert recipe_key(base) == recipe_key(Recipe(data="dots", steps=3, label_smoothing=0.1))

@@ -164,6 +164,11 @@ def test_a_field_that_is_missing_is_named(tmp_path: Path) -> None:
     path.write_text("control: plain\narms: {a: {batch_size: 3}}\n")
     with pytest.raises(ResattnError, match=r"c\.yaml: question is missing"):
         read_comparison(path)
+    path.write_text("question: Which?\narms:\n  hot: {seed: 1}\n  hot: {seed: 2}\n")
+    with pytest.raises(
+        ResattnError, match=r"(?s)comparison .*c\.yaml is no valid YAML.*hot stands there twice"
+    ):
+        read_comparison(path)
     with pytest.raises(ResattnError, match="there is no comparison nowhere"):
         find_comparison("nowhere")
 

@@ -33,7 +33,7 @@ def test_specs_are_read_as_the_field_takes_them(text: str, field: str, domain: C
         ("batch_sze=1,2", "unknown field batch_sze", "did you mean batch_size?"),
         ("optimization.l=1:2", "unknown field optimization.l", "did you mean optimization.lr?"),
         ("optimization=1,2", "is a group of fields", "such as optimization.optimizer"),
-        ("batch_size.x=1,2", "batch_size is no group", "search batch_size itself"),
+        ("batch_size.x=1,2", "batch_size is no group", "name batch_size itself"),
         ("batch_size=64:256", "takes whole numbers", "batch_size=int:64:256"),
         ("batch_size=0,64", "batch_size is 0", "lies between 1 and"),
         ("batch_size=64,many", "batch_size is 'many'", "takes a whole number"),

@@ -57,6 +57,7 @@ def test_any_valid_values_survive_yaml(
         ("model_options: {a: [x]}", "model_options is {'a': ['x']}", "takes a mapping of names to values"),
         ("- data", "holds no fields", "write one field a line"),
         ("data: [", "is no valid YAML", "mend the file"),
+        ("seed: 1\ndata: shapes\nseed: 2", "seed stands there twice", "mend the file"),
         ("data: !!python/object:os.system {}", "is no valid YAML", "mend the file"),
     ],
 )

@@ -19,7 +19,7 @@ from resattn.data.augmentation import Augmentation
 from resattn.data.image_folder import prepare_image_folder
 from resattn.data.packed import open_split
 from resattn.errors import ResattnError
-from resattn.training.checkpoints import checkpoint_files
+from resattn.training.checkpoints import checkpoint_files, newest_readable
 from resattn.training.history import read_rows
 from resattn.training.recipe import Optimization, Recipe
 from resattn.training.run import resume, train
@@ -156,6 +156,25 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     told = capsys.readouterr().err
     assert f"checkpoint {newest} is damaged" in told
     assert f"resuming from {before}" in told
+    assert_same_end(whole, damaged)
+
+
+def test_damaged_checkpoints_do_not_take_the_place_of_later_ones(
+    dots: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, damaged = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "damaged")
+    train(recipe_of(dots), whole, checkpoint_seconds=0)
+    shutil.copytree(whole.path, damaged.path)
+    damaged.weights_file.unlink()
+    damaged.results_file.unlink()
+    spoilt = checkpoint_files(damaged.checkpoints)
+    for file in spoilt:
+        file.write_bytes(cut_short(file.read_bytes()))
+    found, notes = newest_readable(damaged.checkpoints)
+    assert found is None
+    assert ["the run begins anew" in note for note in notes] == [False, True]
+    resume(damaged, checkpoint_seconds=0)
+    assert newest_readable(damaged.checkpoints) == (spoilt[0], [])
     assert_same_end(whole, damaged)
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from resattn.errors import ResattnError
+from resattn.errors import CannotWrite
 
 NPY_HEADER_BYTES = 128
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -20,14 +20,14 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of writing below `path` into a ResattnError that says what to do about it."""
+    """Turn an OSError of writing below `path` into CannotWrite, which says what to do about it."""
     try:
         yield
     except OSError as error:
         what = f"could not write {error.filename or path}: {error.strerror or error}"
         full = error.errno in _FULL_DISK
         mend = make_room(path) if full else "set RESATTN_HOME to a folder that you can write to"
-        raise ResattnError(what, mend) from error
+        raise CannotWrite(what, mend) from error
 
 
 def make_room(path: Path) -> str:

@@ -191,12 +191,13 @@ def _arm(base: Recipe, changes: Any, said: ComparisonFile, where: str) -> Recipe
     if not isinstance(changes, dict):
         raise ResattnError(f"{where} is {changes!r}", "write the fields it changes below it, one a line")
     held = HELD if said.equal != "steps" else {**HELD, **HELD_WITH_STEPS}
-    for name in _dotted(changes):
+    fields = dict(_flat(changes))
+    for name in fields:
         if name in held:
             raise ResattnError(
                 f"{where}.{name}: {held[name]} (equal: {said.equal})", "set it for all arms, under `fields:`"
             )
-    return _settled(replaced(base, dict(_flat(changes)), where))
+    return _settled(replaced(base, fields, where))
 
 
 def _settled(recipe: Recipe) -> Recipe:
@@ -224,7 +225,3 @@ def _flat(changes: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
         else:
             pairs.append((f"{prefix}{name}", value))
     return pairs
-
-
-def _dotted(changes: Mapping[str, Any]) -> list[str]:
-    return [name for name, _ in _flat(changes)]

@@ -58,7 +58,7 @@ def find_comparison(name: str) -> Path:
 
 def read_file(path: Path, source: str) -> ComparisonFile:
     """Read what the file says, fields and types checked; ResattnError naming `source` and the field."""
-    said: ComparisonFile = build(ComparisonFile, read_yaml(path), source=source)
+    said: ComparisonFile = build(ComparisonFile, read_yaml(path, "comparison"), source=source)
     if not said.arms:
         raise ResattnError(f"{source}: arms is empty", "name one arm or more beside the control")
     if said.control in said.arms:

@@ -25,11 +25,21 @@ SAME = {
 }
 
 
-def remarks(comparison: Comparison, records: Sequence[RunRecord], arms: Sequence[ArmSummary]) -> list[str]:
-    """A sentence or two for each thing that makes the runs unlike each other, or the comparison incomplete."""
+def remarks(
+    comparison: Comparison,
+    records: Sequence[RunRecord],
+    arms: Sequence[ArmSummary],
+    *,
+    apart: Sequence[str] = (),
+) -> list[str]:
+    """A sentence or two for each thing that makes the runs unlike each other, or the comparison incomplete.
+
+    `apart` are arms whose steps were measured apart from the control's.
+    """
     left = [each for each in records if each.state in ("unfinished", "missing")]
     return [
         *_costs(comparison, arms),
+        *_measured_apart(apart),
         *_differences(records),
         *_uncommitted(records),
         *(
@@ -54,6 +64,17 @@ def _costs(comparison: Comparison, arms: Sequence[ArmSummary]) -> list[str]:
     if not told:
         return []
     return [f"Steps are equal, their multiply-accumulates are not: {'; '.join(told)}."]
+
+
+def _measured_apart(arms: Sequence[str]) -> list[str]:
+    """Arms whose equal time may be the time of another machine."""
+    if not arms:
+        return []
+    told = ", ".join(f'"{arm}"' for arm in arms)
+    return [
+        f"The steps of {told} were measured for other comparisons, apart from the control's: whether the machine was "
+        "then as fast is not known. Compare in a folder without their steps-in-time.json to measure them in turns."
+    ]
 
 
 def _uncommitted(records: Sequence[RunRecord]) -> list[str]:

@@ -17,7 +17,7 @@ from resattn.experiments.comparison_figures import draw
 from resattn.experiments.comparison_numbers import RunRecord, run_records
 from resattn.experiments.comparison_page import write_page
 from resattn.experiments.comparison_remarks import remarks
-from resattn.experiments.held_equal import measured_on
+from resattn.experiments.held_equal import measured_apart, measured_on
 from resattn.experiments.paired_differences import Difference, contrast, difference
 from resattn.experiments.planned_runs import POOL, PlannedRun
 from resattn.files import make_folder, whole_text_file
@@ -110,7 +110,7 @@ def _report(
             *(contrast(records, wanted) for wanted in comparison.contrasts),
         ],
         runs=records,
-        remarks=remarks(comparison, records, arms),
+        remarks=remarks(comparison, records, arms, apart=measured_apart(comparison, parent / POOL)),
         folder=folder,
         stopped=stopped,
     )

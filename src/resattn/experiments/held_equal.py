@@ -1,6 +1,7 @@
 """How many steps each arm of a comparison trains for, so that what it holds equal is equal."""
 
 import json
+import secrets
 import statistics
 import sys
 from collections.abc import Iterable, Mapping
@@ -60,6 +61,19 @@ def measured_on(comparison: Comparison, pool: Path) -> str:
     return str(known["machine"]) if known else ""
 
 
+def measured_apart(comparison: Comparison, pool: Path) -> list[str]:
+    """Arms whose steps were not measured in turns with the control's, nor with those of an arm that was."""
+    known = _known(pool)
+    turns = {
+        arm: known.get(_key(recipe, comparison), {}).get("turns")
+        for arm, recipe in comparison.recipes.items()
+    }
+    of_control = turns[comparison.control]
+    # None: of a version that did not write it down.
+    apart = [arm for arm, its in turns.items() if None not in (its, of_control) and its != of_control]
+    return apart if comparison.equal == "time" else []
+
+
 def _counted_steps(recipe: Recipe) -> int:
     return recipe.steps or steps_for_epochs(recipe, len(training_split(recipe).images))
 
@@ -113,7 +127,8 @@ def _measured_steps(
     )
     if anchor in settled:
         time = settled[anchor]["steps"] * seconds[anchor]
-    how = {"machine": machine, "precision": execution.precision}
+    turns = settled[anchor].get("turns") if anchor in settled else secrets.token_hex(4)
+    how = {"machine": machine, "precision": execution.precision, "turns": turns}
     return {arm: {"steps": max(1, round(time / seconds[arm])), **how} for arm in missing}
 
 

@@ -64,6 +64,8 @@ def planned_runs(comparison: Comparison, *, parent: Path = COMPARISONS) -> list[
     Runs lie under `parent`/runs, where comparisons that have a run in common share it. Where a time says how long they
     are, what fits into it is measured first. Raises ResattnError for data and models that are not there.
     """
+    if comparison.name == POOL:
+        raise ResattnError(f"a report called {POOL} would lie among all runs", "give the file another name")
     settled = settle(comparison, parent / POOL)
     runs = []
     for seed in range(comparison.seeds):

@@ -226,10 +226,10 @@ def _put(fields: dict[str, Any], name: str, value: Value, source: str) -> None:
         fields = fields.setdefault(group, {})
         if not isinstance(fields, dict):
             whole = ".".join(groups[: depth + 1])
-            raise ResattnError(f"{source}: {whole} is no group of fields", f"search {whole} itself")
+            raise ResattnError(f"{source}: {whole} is no group of fields", f"name {whole} itself")
     if isinstance(fields.get(last), dict):
         inner = next(iter(fields[last]), "drop_rate")
         raise ResattnError(
-            f"{source}: {name} is a group of fields", f"search one of them, such as {name}.{inner}"
+            f"{source}: {name} is a group of fields", f"name one of them, such as {name}.{inner}"
         )
     fields[last] = value

@@ -98,8 +98,9 @@ def checksum_file(checkpoint: Path) -> Path:
 def newest_readable(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is what was written, and a note for each newer one that is not.
 
-    Partial files of a killed run are removed, and checksums whose checkpoint never came. Checkpoints are read without
-    unpickling anything but tensors.
+    Those are set aside: they would count as the newest, for which later ones make room. Partial files of a killed run
+    are removed, and checksums whose checkpoint never came. Checkpoints are read without unpickling anything but
+    tensors.
     """
     for partial in folder.glob(".*.partial"):
         partial.unlink()
@@ -111,7 +112,11 @@ def newest_readable(folder: Path) -> tuple[Path | None, list[str]]:
         damage = _damage(path)
         if damage is None:
             return path, notes
-        notes.append(f"checkpoint {path} is damaged ({damage}); using the one before it")
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        checksum_file(path).unlink(missing_ok=True)
+        then = "using the one before it" if checkpoint_files(folder) else "the run begins anew"
+        notes.append(f"checkpoint {path} is damaged ({damage}): it is {aside.name} now; {then}")
     return None, notes
 
 

@@ -11,7 +11,8 @@ from resattn.models.loading import find_weights
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.registry import build_described
 from resattn.models.weights import load_weights, read_metadata
-from resattn.training.recipe import OptionValue, Recipe, is_option_value
+from resattn.training.recipe import OptionValue, Recipe
+from resattn.training.yaml_fields import is_option_value
 
 PRETRAINED = "pretrained"
 RECIPE_NAME = "fine-tune"

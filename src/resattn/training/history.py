@@ -3,13 +3,14 @@
 import csv
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 
-from resattn.files import writing
+from resattn.files import whole_text_file, writing
 
 COLUMNS = (
     "step",
@@ -64,10 +65,7 @@ class History(pl.Callback):
         """Begin the file, or cut it back to the batch resumed from."""
         if trainer.is_global_zero:
             rows = [row for row in read_rows(self.path) if int(row["images"]) <= self.images]
-            with writing(self.path), self.path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
+            _write_whole(self.path, rows)
         self._clock = time.monotonic()
 
     def on_train_batch_end(
@@ -107,8 +105,13 @@ class History(pl.Callback):
 
     def append_final(self, step: int, metrics: dict[str, float], size: int) -> None:
         """The last row: the evaluation of the weights that are kept."""
-        row = {"step": step, "epoch": self.images / self.train_images, "images": self.images}
-        self._write({**row, "seconds": round(self.seconds, 3), "lr": 0.0, "size": size, **metrics})
+        row: dict[str, float] = {
+            "step": step,
+            "epoch": self.images / self.train_images,
+            "images": self.images,
+        }
+        row |= {"seconds": round(self.seconds, 3), "lr": 0.0, "size": size, **metrics}
+        _write_whole(self.path, [*read_rows(self.path), row])  # the last line may have been cut short
 
     def _append(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
         row: dict[str, float] = {
@@ -128,12 +131,24 @@ class History(pl.Callback):
             csv.DictWriter(file, COLUMNS).writerow(row)
 
 
+def _write_whole(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with whole_text_file(path) as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The whole rows of a metrics.csv; a last line cut short by a kill is left out, no file is no rows."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["step"].isdigit() and None not in row.values()]
+        # Too few values are under their columns as None, too many under None as a list.
+        return [
+            row
+            for row in csv.DictReader(file)
+            if row["step"].isdigit() and None not in row.values() and None not in row
+        ]
 
 
 def read_history(path: Path) -> dict[str, np.ndarray]:

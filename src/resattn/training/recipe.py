@@ -56,7 +56,7 @@ class Optimization:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that defines a run. Two runs of one recipe on one machine end in the same weights, bit for bit."""
+    """All that defines a run. Two runs of one recipe on the CPU of one machine end in the same weights, bit for bit."""
 
     data: str = "shapes"
     """Data set: shapes, tiny-imagenet, cifar10, cifar100, a name given to `prepare folder`, or folder:PATH."""
@@ -116,7 +116,7 @@ class Recipe:
 
         Raises ResattnError naming the file and the field for unknown fields, wrong types and values out of range.
         """
-        return cls.from_mapping(read_yaml(path), source=str(path))
+        return cls.from_mapping(read_yaml(path, "recipe"), source=str(path))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, source: str) -> "Recipe":
@@ -144,13 +144,6 @@ def parse_duration(text: str) -> float:
     if total <= 0:
         raise ResattnError(f"{text!r} is no duration", "write it like 90s, 20m or 1h30m")
     return total
-
-
-def is_option_value(value: object) -> bool:
-    """Whether a recipe can hold it as an option of the network; `isinstance` cannot ask for list[int]."""
-    if isinstance(value, list):
-        return all(isinstance(part, int) for part in value)
-    return isinstance(value, float | int | str | bool)
 
 
 def _whole(value: OptionValue) -> OptionValue:

@@ -31,7 +31,7 @@ def left_open(
     recipe = Recipe.from_yaml(path)  # says what is wrong with the file
     fields = {
         field: value
-        for field, value in read_yaml(path).items()
+        for field, value in read_yaml(path, "recipe").items()
         if value is not None and not (lengths and field in RUN_LENGTHS)
     }
     start = start_from if start_from is not None else recipe.start_from

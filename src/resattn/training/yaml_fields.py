@@ -18,13 +18,21 @@ Fields = typing.TypeVar("Fields")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML's own values without aliases, with which a few lines could stand for billions of values."""
+    """YAML's own values; no aliases, with which a few lines could stand for billions of values, nor a name twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", mark)
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"{name} stands there twice", mark)
+        return super().construct_mapping(node, deep)
 
 
 def find_yaml(name: str, shipped: Path, kind: str) -> Path:
@@ -37,28 +45,26 @@ def find_yaml(name: str, shipped: Path, kind: str) -> Path:
     raise ResattnError(f"there is no {kind} {name}", f"name a YAML file, or one of: {', '.join(known)}")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The fields a recipe file sets, unchecked; ResattnError where it is no YAML mapping."""
+def read_yaml(path: Path, kind: str) -> dict[str, Any]:
+    """The fields a file sets, unchecked; ResattnError naming the `kind` of file where it is no YAML mapping."""
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST_FILE + 1)
         if len(text) > LARGEST_FILE:
             raise ResattnError(
-                f"recipe {path} is larger than {LARGEST_FILE // 1024:,} KiB",
-                "name a recipe, which is a short text",
+                f"{kind} {path} is larger than {LARGEST_FILE // 1024:,} KiB",
+                f"name a {kind}, which is a short text",
             )
         # The reader may raise more than YAMLError: ValueError for dates and numbers that are none, and for bytes.
         content = yaml.load(text.decode("utf-8"), Loader=_PlainLoader)
     except OSError as error:
-        raise ResattnError(f"recipe {path} cannot be read: {error.strerror}", "check the path") from error
+        raise ResattnError(f"{kind} {path} cannot be read: {error.strerror}", "check the path") from error
     except (yaml.YAMLError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise ResattnError(
-            f"recipe {path} is no valid YAML: {error}", "mend the file, or start from a run's recipe.yaml"
-        ) from error
+        mend = "mend the file" + (", or start from a run's recipe.yaml" if kind == "recipe" else "")
+        raise ResattnError(f"{kind} {path} is no valid YAML: {error}", mend) from error
     if not isinstance(content, dict):
-        raise ResattnError(
-            f"recipe {path} holds no fields", "write one field a line, such as `model: resattn_mini`"
-        )
+        example = "model: resattn_mini" if kind == "recipe" else "control: plain"
+        raise ResattnError(f"{kind} {path} holds no fields", f"write one field a line, such as `{example}`")
     return content
 
 
@@ -117,7 +123,7 @@ def _fits(hint: Any, value: Any) -> bool:
             fits = value in typing.get_args(option)
         elif typing.get_origin(option) is dict:
             fits = isinstance(value, dict) and all(
-                isinstance(key, str) and (typing.get_args(option)[1] is Any or _is_option(entry))
+                isinstance(key, str) and (typing.get_args(option)[1] is Any or is_option_value(entry))
                 for key, entry in value.items()
             )
         elif option is float:
@@ -129,7 +135,8 @@ def _fits(hint: Any, value: Any) -> bool:
     return False
 
 
-def _is_option(entry: Any) -> bool:
+def is_option_value(entry: object) -> bool:
+    """Whether a recipe can hold it as an option of the network; `isinstance` cannot ask for list[int]."""
     if isinstance(entry, list):
         return all(isinstance(each, int) and not isinstance(each, bool) for each in entry)
     return isinstance(entry, bool | int | float | str)
