@@ -91,10 +91,9 @@ def step_seconds(network: Mapping[str, Any], batch: int, gpus: int, cluster: Clu
     norms = (
         4 * network["norms"] * latency * 1e-6
     )  # two messages forward, two backward, and nothing hides them
-    exposed = (
-        max(0.0, gradients - min(cluster.hidden * gradients, computing * 2 / FORWARD_PASSES_A_STEP)) + norms
-    )
-    return computing + exposed, "normalisation's messages" if norms > computing else "computing"
+    exposed = max(0.0, gradients - min(cluster.hidden * gradients, computing * 2 / FORWARD_PASSES_A_STEP))
+    parts = {"computing": computing, "normalisation's messages": norms, "the gradients' exchange": exposed}
+    return sum(parts.values()), max(parts, key=lambda part: parts[part])
 
 
 def predict(network: Mapping[str, Any], data: DataSet, cluster: Cluster) -> list[Prediction]:

@@ -19,7 +19,6 @@ measuring.like_the_command()
 
 import copy
 import importlib.util
-import os
 import statistics
 import tempfile
 import time
@@ -39,7 +38,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from resattn.data.packed import PackedSplit, open_split
 from resattn.errors import ResattnError
 from resattn.evaluation.inference import network_input
-from resattn.hardware import Execution, Precision, keep_freed_memory
+from resattn.hardware import Execution, Precision, keep_freed_memory, usable_cores
 from resattn.models import create_model
 from resattn.models.loading import load
 from resattn.models.network import ResidualAttentionNetwork
@@ -99,7 +98,7 @@ class Exported:
     def prepare(self, source: str, folder: Path) -> Classify:
         """The file that `write_files` wrote for the network."""
         del source
-        return ExportedModel.open(self.file(folder), runtime=self.runtime, threads=cores())
+        return ExportedModel.open(self.file(folder), runtime=self.runtime, threads=usable_cores())
 
     def file(self, folder: Path) -> Path:
         """The file's place."""
@@ -162,11 +161,6 @@ def input_side(network: ResidualAttentionNetwork) -> int:
     return int(network.pretrained_cfg["input_size"][-1])  # type: ignore[index]
 
 
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def split_or_noise(network: ResidualAttentionNetwork, name: str) -> PackedSplit:
     """A split of what the network was trained on, or noise where that is not prepared."""
     try:
@@ -203,7 +197,7 @@ def milliseconds(run: Callable[[], Any], repeats: int) -> float:
 
 def measure_cell(cell: dict[str, Any]) -> dict[str, Any]:
     """One way at every batch size: `milliseconds` a batch by the batch's size, and the first `logits`."""
-    torch.set_num_threads(cores())
+    torch.set_num_threads(usable_cores())
     folder = Path(cell["folder"])
     classify = WAYS[cell["way"]].prepare(cell["source"], folder)
     images: Pixels = np.load(folder / IMAGES)

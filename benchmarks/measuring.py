@@ -117,11 +117,11 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None, name: str
 
 def machine() -> dict[str, Any]:
     """What the figures depend on: CPU, cores, threads, versions, commit, and the load before the benchmark."""
-    from resattn.hardware import choose_execution
+    from resattn.hardware import choose_execution, usable_cores
     from resattn.training.run_folder import environment
 
     found = environment(choose_execution())
-    found["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found["cores"] = usable_cores()
     found["load"] = round(os.getloadavg()[0], 2)
     return found
 

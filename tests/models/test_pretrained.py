@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import timm
@@ -20,6 +21,7 @@ from resattn.evaluation.classification import evaluate
 from resattn.models import catalog, pretrained
 from resattn.models.loading import network_and_images
 from resattn.models.weights import load_weights
+from resattn.serving.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +73,9 @@ def test_other_channels_adapt_the_first_convolution(trained_dots) -> None:
         gray.stem[0].weight, whole.stem[0].weight.sum(1, keepdim=True), rtol=1e-2, atol=1e-3
     )
     assert gray(torch.rand(1, 1, 24, 24)).shape == (1, 2)
+    assert gray.pretrained_cfg["input_size"][0] == 1
+    with pytest.raises(ResattnError, match="takes images of 1 x"):
+        Predictor(gray)
 
 
 def test_weights_of_one_s_own_are_left_to_timm(trained_dots) -> None:
@@ -79,6 +84,12 @@ def test_weights_of_one_s_own_are_left_to_timm(trained_dots) -> None:
         "resattn_mini", pretrained=True, mask_width=8, num_classes=2, pretrained_cfg_overlay=options
     )
     torch.testing.assert_close(logits(network), logits(resattn.load(trained_dots.run)), rtol=0, atol=0)
+    described = timm.models.PretrainedCfg(**{**network.default_cfg, **options})
+    same = timm.create_model("resattn_mini", pretrained=True, mask_width=8, pretrained_cfg=described)
+    torch.testing.assert_close(logits(same), logits(network), rtol=0, atol=0)
+    address = {"url": "http://127.0.0.1:9/weights.safetensors"}  # where nobody is: not the shipped ones
+    with pytest.raises(URLError):
+        timm.create_model("resattn_mini", pretrained=True, pretrained_cfg_overlay=address)
 
 
 def test_options_that_change_the_layers_are_refused(trained_dots) -> None:

@@ -61,6 +61,12 @@ def test_units_behind_the_stem_keep_its_resolution_and_channels() -> None:
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
 
+@pytest.mark.parametrize("option", [{"trunk_units": 0}, {"trunk_units": -2}, {"stem_units": -1}])
+def test_fewer_units_than_none_are_refused(option: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="trunk_units must be 1 or more and stem_units 0"):
+        create_model("resattn_mini", **option)
+
+
 @pytest.mark.parametrize("option", [{"width_scale": 0.001}, {"stem_width": 0}, {"mask_width": 0}])
 def test_a_network_without_channels_is_refused(option: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(option))} leaves no channels"):

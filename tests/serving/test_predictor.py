@@ -264,10 +264,23 @@ def test_arguments_are_checked(predictor: Predictor, network: ResidualAttentionN
         Predictor(network, size=-3)
     with pytest.raises(ResattnError, match="resattn_mini has no classifier"):
         Predictor(resattn.create_model("resattn_mini", num_classes=0), size=SIDE)
+    oblong = resattn.create_model("resattn_mini", num_classes=2)
+    oblong.pretrained_cfg["input_size"] = (3, 32, 64)
+    with pytest.raises(ResattnError, match="takes images of 3 x 32 x 64"):
+        Predictor(oblong)
     for not_an_image in (b"bytes", io.BytesIO(b"bytes")):
         with pytest.raises(ResattnError, match="is of type bytes|is of type BytesIO"):
             predictor.predict(not_an_image)
     assert Predictor(network, size=48).pixels(noise(0)).shape == (48, 48, 3)
+
+
+def test_layers_that_were_frozen_stay_so(network: ResidualAttentionNetwork) -> None:
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    network.train()
+    norms[0].eval()
+    Predictor(network, size=SIDE).predict(noise(0))
+    assert network.training and norms[1].training and not norms[0].training
+    network.eval()
 
 
 def test_network_without_names_gives_numbers() -> None:

@@ -130,13 +130,14 @@ def running(network: nn.Module, execution: Execution) -> Iterator[None]:
     # The stub of `to` knows no device together with a memory format; the method does.
     network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
     keep_freed_memory()
-    was_training = network.training
+    training = [module for module in network.modules() if module.training]  # some may be frozen by `eval`
     network.eval()
     try:
         with torch.inference_mode(), execution.autocast():
             yield
     finally:
-        network.train(was_training)
+        for module in training:
+            module.training = True
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
@@ -186,6 +187,10 @@ def evenly_spaced(rows: npt.NDArray[np.int64], limit: int | None) -> npt.NDArray
     return rows[np.arange(limit) * len(rows) // limit]
 
 
-def progress_bar(shown: bool, total: int, description: str) -> AbstractContextManager[Callable[[int], None]]:
+def progress_bar(
+    shown: bool, total: int, description: str, *, unit: str = "images"
+) -> AbstractContextManager[Callable[[int], None]]:
     """The progress bar of `resattn.progress`, or one that shows nothing."""
-    return progress.bar(total=total, description=description) if shown else nullcontext(lambda _: None)
+    if not shown:
+        return nullcontext(lambda _: None)
+    return progress.bar(total=total, description=description, unit=unit)

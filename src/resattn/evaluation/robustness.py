@@ -2,15 +2,13 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from resattn import progress as progress_bars
 from resattn.data.corruption_archive import open_corruption_archive
 from resattn.data.packed import PackedSplit
 from resattn.evaluation.corruptions import FAMILIES, SEVERITIES, corrupt
@@ -18,6 +16,7 @@ from resattn.evaluation.inference import (
     evenly_spaced,
     labelled_rows,
     model_name,
+    progress_bar,
     require_same_classes,
     row_batches,
 )
@@ -73,7 +72,7 @@ def evaluate_corruptions(
         network,
         _made_batches(split, rows, batch_size, FAMILIES),
         execution,
-        _bar(progress, total, f"corrupting {split.data} {split.split}", "images"),
+        progress_bar(progress, total, f"corrupting {split.data} {split.split}"),
     )
     return RobustnessResult(
         data=split.data,
@@ -114,14 +113,14 @@ def evaluate_corruption_archive(
     archive = open_corruption_archive(path)
     started = time.perf_counter()
     rows = labelled_rows(clean, limit)
-    shown = _bar(progress, len(rows), f"evaluating on {clean.data} {clean.split}", "images")
+    shown = progress_bar(progress, len(rows), f"evaluating on {clean.data} {clean.split}")
     plain = measure(network, _made_batches(clean, rows, batch_size, ()), execution, shown)
     choice = ArchiveChoice(path, clean.class_ids, limit)
     tally = measure(
         network,
         archive_batches(archive, choice, batch_size),
         execution,
-        _bar(progress, archive.total, f"evaluating on {path.name}", archive.unit),
+        progress_bar(progress, archive.total, f"evaluating on {path.name}", unit=archive.unit),
     )
     require_all_severities(tally, path)
     families = scores(tally)
@@ -163,11 +162,3 @@ def _made_examples(split: PackedSplit, rows: npt.NDArray[np.int64]) -> dict[str,
         family: np.concatenate([corrupt(image, family, each, seeds=[row]) for each in EXAMPLE_SEVERITIES])
         for family in FAMILIES
     }
-
-
-def _bar(
-    shown: bool, total: int, description: str, unit: str
-) -> AbstractContextManager[Callable[[int], None]]:
-    if not shown:
-        return nullcontext(lambda _: None)
-    return progress_bars.bar(total=total, description=description, unit=unit)

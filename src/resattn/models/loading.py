@@ -27,7 +27,7 @@ def load(source: str | Path) -> ResidualAttentionNetwork:
             f"{source} was exported: `resattn predict` and `serve` take it, and nothing else does",
             "name the run or the weights it was made from",
         )
-    return load_weights(weights).eval()
+    return load_weights(weights)
 
 
 def find_weights(source: str | Path) -> Path:

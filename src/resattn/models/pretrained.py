@@ -4,6 +4,7 @@ In `FOLDER` lie, for every network that has weights, three files that `resattn r
 NAME.json (the figures, measured on that very file, and its SHA-256) and NAME.md, the model card.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from timm.models import PretrainedCfg
 
 from resattn.errors import ResattnError
 from resattn.models.weights_metadata import metadata_from_json, with_tuples
@@ -100,7 +102,22 @@ def timm_source(model: str) -> dict[str, str]:
 def names_own_weights(options: Mapping[str, Any]) -> bool:
     """Whether the arguments of `timm.create_model` say themselves where the weights are."""
     given = (options.get("pretrained_cfg"), options.get("pretrained_cfg_overlay"))
-    return any(isinstance(cfg, Mapping) and any(cfg.get(source) for source in _SOURCES) for cfg in given)
+    # timm takes a mapping, an object of its own, or the name of a configuration.
+    return any(cfg.get(source) for cfg in map(_mapping, given) for source in _SOURCES)
+
+
+def only_own_weights(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` that name their own weights, so that timm does not prefer the shipped file to an address."""
+    overlay = _mapping(options.get("pretrained_cfg_overlay"))
+    if any(overlay.get(source) for source in _SOURCES):
+        overlay = {"file": None, **overlay}
+    return {**options, "pretrained_cfg_overlay": overlay or None}
+
+
+def _mapping(cfg: object) -> dict[str, Any]:
+    if isinstance(cfg, PretrainedCfg):
+        return dataclasses.asdict(cfg)
+    return dict(cfg) if isinstance(cfg, Mapping) else {}
 
 
 def require_all_loaded(model: str, keys: Iterable[str]) -> None:

@@ -25,6 +25,7 @@ from resattn.errors import ResattnError
 from resattn.models.network import IMAGENET_MEAN, IMAGENET_STD, ResidualAttentionNetwork
 from resattn.models.pretrained import (
     names_own_weights,
+    only_own_weights,
     require_all_loaded,
     shipped_do_not_fit,
     timm_source,
@@ -114,6 +115,8 @@ def build_network(
     shipped = pretrained and not names_own_weights(options)
     if shipped:
         options = with_shipped_weights(variant, options)
+    elif pretrained:
+        options = only_own_weights(options)
     try:
         network: ResidualAttentionNetwork = build_model_with_cfg(constructor, variant, pretrained, **options)
     except RuntimeError as error:
@@ -126,6 +129,9 @@ def build_network(
     if shipped and network.num_classes != network.pretrained_cfg["num_classes"]:
         for field in ("label_names", "label_descriptions"):  # those of the head that was swapped
             network.pretrained_cfg.pop(field, None)
+    # timm's says three channels, whatever the network was built for.
+    size: Any = network.pretrained_cfg["input_size"]
+    network.pretrained_cfg["input_size"] = (network.mean.numel(), *size[1:])
     network.variant = variant
     network.options = {
         name: value for name, value in options.items() if name not in _TIMM_ARGUMENTS | {"num_classes"}

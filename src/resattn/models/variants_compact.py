@@ -77,6 +77,10 @@ def compact_network(
     units, factor = UNITS[unit]
     widths = [round(factor * width * width_scale) for width in widths]
     _require_channels(width_scale=min(widths), stem_width=stem_width, mask_width=mask_width)
+    if trunk_units < 1 or stem_units < 0:
+        raise ValueError(
+            f"trunk_units must be 1 or more and stem_units 0, not {trunk_units} and {stem_units}"
+        )
     attention = "none" if learning == "none" else attention
     masked = () if attention == "none" else _stage_numbers(masked_stages, stages=len(widths))
     if attention == "squeeze_excitation":

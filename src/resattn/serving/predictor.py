@@ -51,7 +51,7 @@ class Predictor:
     The network's configuration says the class ids, their readable names and the side of the square it sees;
     `size` in pixels overrides the last. `execution` is float32 on the best device unless given; the network
     is moved there. A file runs by itself, on the CPU, at its own size. Raises ResattnError where neither the network
-    nor `size` says an input size, and for a network without a classifier.
+    nor `size` says an input size, for a network without a classifier, and for one of other images than square RGB.
     """
 
     @classmethod
@@ -79,6 +79,11 @@ class Predictor:
             self._labels, self._descriptions = class_names(network)
             if getattr(network, "num_classes", None) == 0:
                 raise ResattnError(f"{model_name(network)} has no classifier", "make it with num_classes")
+        if sides and (int(sides[0]) != 3 or sides[-2] != sides[-1]):
+            takes = " x ".join(map(str, sides))
+            raise ResattnError(
+                f"the network takes images of {takes}", "predict with one of square RGB images"
+            )
         if size is None and not sides:
             raise ResattnError("the network does not say what image size it takes", "pass size= in pixels")
         for given, value in (("size", 1 if size is None else size), ("batch_size", batch_size)):
