@@ -1,13 +1,11 @@
 """The model card: what a released network is, how it was made, what it reaches, and what it may be used for."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import yaml
-from torch import nn
 
 from resattn.evaluation.classification import ClassificationResult, ClassScore, Scores
-from resattn.models.attention_module import AttentionModule
 from resattn.models.cost import multiply_accumulates, parameters
 from resattn.models.network import ResidualAttentionNetwork
 
@@ -47,12 +45,8 @@ def model_card(card: CardFacts) -> str:
 def _head(card: CardFacts) -> str:
     facts, network = card.facts, card.network
     size = facts["input_size"][-1]
-    modules = [
-        (f"stage{i}.{j}", cast(AttentionModule, module))
-        for i, stage in enumerate(network.stages, start=1)
-        for j, module in enumerate(cast(nn.ModuleList, stage))
-    ]
-    masks = [name for name, module in modules if module.mask is not None]
+    modules = network.modules_by_name
+    masks = [name for name, module in modules.items() if module.mask is not None]
     options = ", ".join(f"{name}={value}" for name, value in facts["options"].items()) or "none changed"
     return "\n".join(
         [

@@ -111,6 +111,15 @@ class ResidualAttentionNetwork(nn.Module):
         """The number of classes; 0 where the network ends with its features."""
         return self.head.num_classes
 
+    @property
+    def modules_by_name(self) -> dict[str, AttentionModule]:
+        """The attention modules in order, as their masks are named: `stage{i}.{j}`, stages from 1, modules from 0."""
+        return {
+            f"stage{i}.{j}": cast(AttentionModule, module)
+            for i, stage in enumerate(self.stages, start=1)
+            for j, module in enumerate(cast(nn.ModuleList, stage))
+        }
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits, N x classes, of images in [0, 1], N x channels x H x W."""
         return self.forward_head(self.forward_features(images))
@@ -119,11 +128,10 @@ class ResidualAttentionNetwork(nn.Module):
         """Logits and every mask that made them; see `Output`."""
         x = self.stem(self.normalize(images))
         masks: dict[str, Tensor] = {}
-        for i, stage in enumerate(self.stages, start=1):
-            for j, module in enumerate(cast(nn.ModuleList, stage)):
-                x, mask = cast(AttentionModule, module).forward_with_mask(x)
-                if mask is not None:
-                    masks[f"stage{i}.{j}"] = mask
+        for name, module in self.modules_by_name.items():
+            x, mask = module.forward_with_mask(x)
+            if mask is not None:
+                masks[name] = mask
         return Output(self.forward_head(x), masks)
 
     def forward_features(self, images: Tensor) -> Tensor:

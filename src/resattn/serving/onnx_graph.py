@@ -45,7 +45,7 @@ def onnx_graph(network: ResidualAttentionNetwork, *, masks: bool) -> "onnx.Model
     """
     size = input_size(network)
     example = torch.rand(2, *size)  # a batch of one would be taken for a constant
-    names = mask_names(network) if masks else []
+    names = [name for name, module in network.modules_by_name.items() if masks and module.mask is not None]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -119,12 +119,6 @@ def input_size(network: ResidualAttentionNetwork) -> tuple[int, int, int]:
         )
     _, height, width = map(int, cast(tuple[int, int, int], known))
     return network.mean.numel(), height, width
-
-
-def mask_names(network: ResidualAttentionNetwork) -> list[str]:
-    """The names of the masks of a network in evaluation mode, in its order."""
-    with torch.inference_mode():
-        return list(network.forward_with_masks(torch.rand(1, *input_size(network))).masks)
 
 
 def _strip(graph: "onnx.ModelProto") -> None:
