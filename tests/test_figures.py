@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from resattn import figures
-from resattn.figures.style import short_name
+from resattn.figures.style import headed_figure, short_name
 
 RNG = np.random.default_rng(0)
 
@@ -239,3 +239,14 @@ assert "matplotlib.pyplot" not in sys.modules
 assert style() == before
 """
     subprocess.run([sys.executable, "-c", modules_alone + code], check=True)
+
+
+def test_a_long_title_takes_lines_that_fit(tmp_path: Path) -> None:
+    question = "Does attention residual learning beat naive attention, and the more the deeper the network?"
+    figure = headed_figure(9.0, 4.8, question, "as far as three seeds can tell")
+    title, subtitle = figure.texts
+    assert title.get_text().replace("\n", " ") == question
+    figure.savefig(tmp_path / "figure.png")
+    edges = [text.get_window_extent() for text in (title, subtitle)]
+    assert all(edge.x1 < 9.0 * figure.dpi for edge in edges)
+    assert edges[1].y1 < edges[0].y0

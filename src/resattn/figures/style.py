@@ -1,5 +1,6 @@
 """What all figures share: colours, letters, the head above the drawing, and how they are written to files."""
 
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ BLUE, ORANGE, GREEN, SKY = "#0072B2", "#D55E00", "#009E73", "#56B4E9"
 INK, MUTED, RULE, PALE = "#222222", "#6B6B6B", "#DDDDDD", "#F3F3F3"
 # Class names may be in any script: fonts with more letters follow the default where they are installed.
 _SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Hiragino Sans")
+# Width of a letter in English text, in sizes of the letters, by weight.
+_EMS = {"bold": 0.58, "normal": 0.53}
 STYLE: Any = {
     "font.family": ["DejaVu Sans", *sorted(set(_SCRIPTS) & set(font_manager.get_font_names()))],
     "font.size": 9,
@@ -47,14 +50,18 @@ STYLE: Any = {
 
 
 def headed_figure(width: float, height: float, title: str, subtitle: str) -> Figure:
-    """An empty figure, in inches, with title and subtitle at the upper left and room kept for them."""
+    """An empty figure, in inches, with title and subtitle at the upper left in lines that fit, with room for them."""
     figure = Figure(figsize=(width, height))
     left, down = 0.12 / width, 0.1
     for text, size, weight, color in ((title, 13, "bold", INK), (subtitle, 9.5, "normal", MUTED)):
         if text:
             text = cut(text, 400)  # a file's name may be in it
-            figure.text(left, 1 - down / height, text, fontsize=size, weight=weight, color=color, va="top")
-            down += 0.26
+            letters = (width - 0.24) * 72 / (size * _EMS[weight])
+            lines = textwrap.wrap(text, round(letters), break_long_words=False) or [text]
+            figure.text(
+                left, 1 - down / height, "\n".join(lines), fontsize=size, weight=weight, color=color, va="top"
+            )
+            down += 0.26 + (len(lines) - 1) * 1.2 * size / 72
     below = (0, 0, 1, 1 - down / height)
     figure.set_layout_engine(
         ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.02, hspace=0.02, rect=below)
