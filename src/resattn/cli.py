@@ -169,8 +169,8 @@ def train(
     if not processes.first:
         return
     print_scores(result)
-    lies = f"[bold]{plain(str(folder.path))}[/bold]"
-    print_line(f"\nThe run lies in {lies}: weights, results, curves, mistakes.")
+    place = f"[bold]{plain(str(folder.path))}[/bold]"
+    print_line(f"\nThe run lies in {place}: weights, results, curves, mistakes.")
 
 
 def _run_folder(

@@ -287,9 +287,8 @@ def release(
     )
     print_scores(written.result)
     console.print(f"\nStored as {written.stored_as}: {written.reason}.")
-    console.print(
-        f"The model card is [bold]{written.card}[/bold], the weights and exact figures are beside it."
-    )
+    card = f"[bold]{plain(str(written.card))}[/bold]"
+    print_line(f"The model card is {card}, the weights and exact figures are beside it.")
 
 
 def _submit(

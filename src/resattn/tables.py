@@ -165,8 +165,8 @@ def print_study(report: "StudyReport") -> None:
         minutes = "-" if row.minutes is None else f"{row.minutes:.1f}"
         table.add_row(row.run, f"{row.top1:.2%}", *values, steps, minutes)
     console.print(table)
-    lies = f"[bold]{plain(str(report.folder))}[/bold]"
-    print_line(f"All trials and a figure are in {lies}: trials.csv, study.png.")
+    place = f"[bold]{plain(str(report.folder))}[/bold]"
+    print_line(f"All trials and a figure are in {place}: trials.csv, study.png.")
     if report.best_recipe:
         console.print(f"Train by the best of them: resattn train --recipe {report.best_recipe}")
 
@@ -194,5 +194,5 @@ def print_comparison(report: "ComparisonReport") -> None:
         console.print("In brackets Student's 95 % intervals over seeds; the report also has the bootstrap's.")
     for remark in report.remarks:
         console.print(f"note: {remark}", markup=False)
-    lies = f"[bold]{plain(str(report.folder / 'report.html'))}[/bold]"
-    print_line(f"The report is {lies}, its figures lie beside it.")
+    place = f"[bold]{plain(str(report.folder / 'report.html'))}[/bold]"
+    print_line(f"The report is {place}, its figures lie beside it.")

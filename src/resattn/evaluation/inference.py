@@ -16,6 +16,7 @@ from resattn.data.batches import to_float
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
 from resattn.hardware import Execution, keep_freed_memory
+from resattn.models.modes import evaluating
 
 Flip = Literal["none", "average"]
 
@@ -130,14 +131,8 @@ def running(network: nn.Module, execution: Execution) -> Iterator[None]:
     # The stub of `to` knows no device together with a memory format; the method does.
     network.to(device=execution.device, memory_format=execution.memory_format)  # type: ignore[call-overload]
     keep_freed_memory()
-    training = [module for module in network.modules() if module.training]  # some may be frozen by `eval`
-    network.eval()
-    try:
-        with torch.inference_mode(), execution.autocast():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with evaluating(network), torch.inference_mode(), execution.autocast():
+        yield
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

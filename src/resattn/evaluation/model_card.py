@@ -45,7 +45,7 @@ def model_card(card: CardFacts) -> str:
 def _head(card: CardFacts) -> str:
     facts, network = card.facts, card.network
     size = facts["input_size"][-1]
-    modules = network.modules_by_name
+    modules = network.attention_modules
     masks = [name for name, module in modules.items() if module.mask is not None]
     options = ", ".join(f"{name}={value}" for name, value in facts["options"].items()) or "none changed"
     return "\n".join(

@@ -5,6 +5,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from resattn.models.modes import evaluating
+
 
 def parameters(model: nn.Module) -> int:
     """The number of learnable parameters; running statistics are none."""
@@ -26,13 +28,8 @@ def multiply_accumulates(model: nn.Module, size: int | tuple[int, int]) -> int:
     }
     first = next(parameter for parameter in model.parameters() if parameter.dim() == 4)
     images = torch.empty(1, first.shape[1], height, width, dtype=first.dtype, device="meta")
-    training = [module for module in model.modules() if module.training]
-    model.eval()  # in training mode batch normalisation refuses one value per channel
-    try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            functional_call(model, on_meta, (images,))
-    finally:
-        for module in training:
-            module.training = True
+    # In training mode batch normalisation refuses one value per channel.
+    with evaluating(model), FlopCounterMode(display=False) as counter, torch.no_grad():
+        functional_call(model, on_meta, (images,))
     # The counter counts a multiplication and an addition as two.
     return int(counter.get_total_flops()) // 2

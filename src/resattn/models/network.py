@@ -112,7 +112,7 @@ class ResidualAttentionNetwork(nn.Module):
         return self.head.num_classes
 
     @property
-    def modules_by_name(self) -> dict[str, AttentionModule]:
+    def attention_modules(self) -> dict[str, AttentionModule]:
         """The attention modules in order, as their masks are named: `stage{i}.{j}`, stages from 1, modules from 0."""
         return {
             f"stage{i}.{j}": cast(AttentionModule, module)
@@ -128,7 +128,7 @@ class ResidualAttentionNetwork(nn.Module):
         """Logits and every mask that made them; see `Output`."""
         x = self.stem(self.normalize(images))
         masks: dict[str, Tensor] = {}
-        for name, module in self.modules_by_name.items():
+        for name, module in self.attention_modules.items():
             x, mask = module.forward_with_mask(x)
             if mask is not None:
                 masks[name] = mask

@@ -45,7 +45,7 @@ def onnx_graph(network: ResidualAttentionNetwork, *, masks: bool) -> "onnx.Model
     """
     size = input_size(network)
     example = torch.rand(2, *size)  # a batch of one would be taken for a constant
-    names = [name for name, module in network.modules_by_name.items() if masks and module.mask is not None]
+    names = [name for name, module in network.attention_modules.items() if masks and module.mask is not None]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
