@@ -1,6 +1,7 @@
 """`resattn evaluate` beyond accuracy: where a network looks, and what it bears."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def test_corruptions_are_measured_into_the_run(trained_dots, capsys: pytest.Capt
     page = (docs / "results.md").read_text()
     assert f"Mean corruption accuracy **{result['mean_corruption_accuracy']:.2%}**" in page
     assert "| gaussian noise | noise |" in page
-    assert [path.name for path in (docs / "results").glob("*/*")] == ["corruptions.json"]
+    published = sorted(path.name for path in (docs / "results").glob("*/*"))
+    assert published == ["corruptions.json", "corruptions.png"]  # which shows none of the images
     assert 0 <= result["mean_corruption_accuracy"] <= 1
     folder = trained_dots.run / "corruptions-dots-val"
     written = json.loads((folder / "corruptions.json").read_text())
@@ -98,7 +100,16 @@ def test_what_is_published_says_by_which_command(
 ) -> None:
     for source in (trained_dots.run, "resattn_mini"):
         told(capsys, source, "--corruptions", "--limit", 4, "--publish", tmp_path)
+    told(capsys, trained_dots.run, "--corruptions", "--split", "train", "--precision", "bf16", "--limit", 4,
+         "--publish", tmp_path)  # fmt: skip
     page = (tmp_path / "results.md").read_text()
+    assert (
+        f"`resattn evaluate {trained_dots.run} --corruptions --split=train --precision=bf16 --limit=4`"
+        in page
+    )
+    assert "bf16 on cpu." in page and "fp32 on cpu." in page
+    drawings = re.findall(r"!\[corruptions\]\((.*)\)", page)
+    assert len(drawings) == 3 and all((tmp_path / drawing).is_file() for drawing in drawings)
     assert f"`resattn evaluate {trained_dots.run} --corruptions --limit=4`" in page
     assert "`resattn evaluate resattn_mini --corruptions --limit=4`" in page
     assert "## What does resattn_mini bear, on dots?" in page

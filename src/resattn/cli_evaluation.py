@@ -1,7 +1,7 @@
 """Verbs of the `resattn` command that measure a trained network: arguments in, one call, a printed answer."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +12,8 @@ from resattn.errors import ResattnError
 from resattn.tables import console, plain, print_line, print_localization, print_robustness, print_scores
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from resattn.data.packed import PackedSplit
     from resattn.hardware import Execution
     from resattn.models.network import ResidualAttentionNetwork
@@ -90,6 +92,13 @@ def evaluate(
         "--json": json_output,
     }
     mode = _mode(modes, given)
+    said = {
+        "--data": data,
+        "--split": split,
+        "--precision": None if precision == "fp32" else precision,
+        "--batch-size": batch_size,
+        "--limit": limit,
+    }
     network = load(source)
     data, part, labelled = images_to_measure(network, data, split, usual="test" if submission else "val")
     asked = _Asked(
@@ -100,6 +109,7 @@ def evaluate(
         batch={} if batch_size is None else {"batch_size": batch_size},
         execution=choose_execution(precision),
         limit=limit,
+        options=[f"{name}={value}" for name, value in said.items() if value is not None],
         publish=publish,
         out=out,
         run=Path(source) if Path(source).is_dir() else None,
@@ -144,7 +154,8 @@ def _mode(modes: Mapping[str, bool], given: Mapping[str, bool]) -> str:
 class _Asked:
     """What is to be measured on, how, and where it goes.
 
-    `labelled` are the images where they are no data set's; `run` is the run folder, where the network came from one.
+    `labelled` are the images where they are no data set's; `run` is the run folder, where the network came from one;
+    `options` are those of the command that change what is measured.
     """
 
     source: str
@@ -154,6 +165,7 @@ class _Asked:
     batch: dict[str, Any]
     execution: "Execution"
     limit: int | None
+    options: Sequence[str]
     publish: Path | None
     out: Path | None
     run: Path | None
@@ -170,15 +182,26 @@ class _Asked:
         return self.out or (self.run / f"{what}-{self.data}-{self.split}" if self.run else None)
 
     def publish_as(
-        self, kind: Literal["localization", "corruptions"], result: Any, archive: Path | None = None
+        self,
+        kind: Literal["localization", "corruptions"],
+        result: Any,
+        *,
+        archive: Path | None = None,
+        drawing: "Figure | None" = None,
     ) -> None:
-        """Put the table among the documents, where that was asked for."""
+        """Put the table and a drawing without pictures of the data among the documents, where that was asked for."""
         if self.publish:
             from resattn.experiments.publishing import publish_measurement
 
-            options = [f"--corruption-archive={archive.name}" if archive else f"--{kind}"]
-            options += [f"--limit={self.limit}"] * (self.limit is not None)
-            publish_measurement(kind, result.to_json(), self.publish, source=self.source, options=options)
+            mode = f"--corruption-archive={archive.name}" if archive else f"--{kind}"
+            publish_measurement(
+                kind,
+                result.to_json(),
+                self.publish,
+                source=self.source,
+                options=[mode, *self.options],
+                drawing=drawing,
+            )
 
     def tell(self, result: Any, show: Callable[[Any], None], folder: Path | None, files: str) -> None:
         """Print a result: one JSON object, or a table and where the files are."""
@@ -247,7 +270,9 @@ def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path |
     folder = asked.folder("corruption-archive" if archive else "corruptions")
     if folder:
         robustness.write_robustness(result, folder)
-    asked.publish_as("corruptions", result, archive)
+    if asked.publish:
+        drawing = robustness.draw_robustness(result, examples=False)
+        asked.publish_as("corruptions", result, archive=archive, drawing=drawing)
     asked.tell(result, print_robustness, folder, "Figure and table")
 
 

@@ -32,6 +32,7 @@ from resattn.evaluation.robustness_result import (
     EXAMPLE_SEVERITIES,
     FamilyScore,
     RobustnessResult,
+    draw_robustness,
     write_robustness,
 )
 from resattn.hardware import Execution, reference_execution
@@ -39,6 +40,7 @@ from resattn.hardware import Execution, reference_execution
 __all__ = [
     "FamilyScore",
     "RobustnessResult",
+    "draw_robustness",
     "evaluate_corruption_archive",
     "evaluate_corruptions",
     "write_robustness",

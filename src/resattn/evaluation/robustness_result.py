@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from resattn import figures
 from resattn.evaluation.corruptions import SEVERITIES, Kind
 from resattn.evaluation.pixels import Pixels
@@ -96,19 +98,24 @@ def write_robustness(result: RobustnessResult, folder: Path) -> None:
         for family in result.families:
             for cell in zip(SEVERITIES, family.images, family.top1, strict=True):
                 writer.writerow([family.name, family.kind, *cell[:2], f"{cell[2]:.6g}"])
-    drawing = figures.corruption_accuracy(
-        [family.name for family in result.families],
-        [family.kind for family in result.families],
-        [family.top1 for family in result.families],
+    figures.save(draw_robustness(result), folder / "corruptions.png")
+    with whole_text_file(folder / "corruptions.json") as file:
+        file.write(json.dumps(result.to_json(), indent=2) + "\n")
+
+
+def draw_robustness(result: RobustnessResult, *, examples: bool = True) -> Figure:
+    """Top-1 by family and severity, and an example of each where wanted."""
+    families = result.families
+    return figures.corruption_accuracy(
+        [family.name for family in families],
+        [family.kind for family in families],
+        [family.top1 for family in families],
         clean=result.clean_top1,
-        examples=[result.examples[family.name] for family in result.families],
+        examples=[result.examples[family.name] for family in families] if examples else None,
         example_severities=EXAMPLE_SEVERITIES,
         title=f"{result.model} under common corruptions of {result.data}",
         subtitle=_subtitle(result),
     )
-    figures.save(drawing, folder / "corruptions.png")
-    with whole_text_file(folder / "corruptions.json") as file:
-        file.write(json.dumps(result.to_json(), indent=2) + "\n")
 
 
 def _subtitle(result: RobustnessResult) -> str:
