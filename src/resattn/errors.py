@@ -14,5 +14,9 @@ class ResattnError(Exception):
         self.mend = mend
 
 
+class NotFinite(ResattnError):
+    """A loss or an output became infinite or no number, as it would again."""
+
+
 class CannotWrite(ResattnError):
     """The disk refused: what was under way is no failure of its own, and can go on once that is mended."""

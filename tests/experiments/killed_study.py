@@ -1,11 +1,12 @@
-"""A study that kills itself, for real, in the middle of its first trial; checkpoints are written after every step.
+"""A study that kills itself, for real, in the middle of a run; checkpoints are written after every step.
 
-Arguments: those of the `resattn` command.
+Arguments: which run, counted from 1, and those of the `resattn` command.
 """
 
 import functools
 import os
 import signal
+import sys
 from typing import Any
 
 import resattn_launcher
@@ -13,11 +14,14 @@ from resattn.training import run
 from resattn.training.task import Classification
 
 
-def die_in_trial() -> None:
+def die_in_run(number: int) -> None:
     original = Classification.training_step
+    begun = 0
 
     def training_step(self: Classification, batch: Any, batch_idx: int) -> Any:
-        if batch_idx == 4:
+        nonlocal begun
+        begun += batch_idx == 0
+        if begun == number and batch_idx == 4:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, batch, batch_idx)
 
@@ -26,5 +30,5 @@ def die_in_trial() -> None:
 
 
 if __name__ == "__main__":
-    die_in_trial()
+    die_in_run(int(sys.argv.pop(1)))
     resattn_launcher.main()

@@ -13,6 +13,7 @@ from toy_comparison import POOL, TOY, states, toy, without_length
 
 from resattn.data.image_folder import prepare_image_folder
 from resattn.errors import ResattnError
+from resattn.evaluation import classification
 from resattn.experiments.comparing import compare
 from resattn.experiments.comparison import read_comparison
 from resattn.experiments.comparison_file import SHIPPED, find_comparison
@@ -82,6 +83,12 @@ def test_differences_of_differences_are_published_and_a_conclusion_about_other_f
     publish(report.folder, Path("docs"))
     assert "conclusion-of-earlier-runs.md: write it anew" in capsys.readouterr().err
     assert (place / "conclusion-of-earlier-runs.md").read_text() == "One seed says nothing.\n"
+    (place / "conclusion.md").write_text("Nor does a point.\n")
+    content["runs"][0]["scores"]["top1"] += 0.01
+    source.write_text(json.dumps(content))
+    publish(report.folder, Path("docs"))
+    assert (place / "conclusion-of-earlier-runs.md").read_text() == "One seed says nothing.\n"
+    assert (place / "conclusion-of-earlier-runs-2.md").read_text() == "Nor does a point.\n"
     assert "says nothing" not in Path("docs/results.md").read_text()
     del content["arms"][0]["epochs"]
     (place / "comparison.json").write_text(json.dumps(content))
@@ -104,10 +111,37 @@ def test_a_loss_that_is_not_finite_ends_its_run_and_is_told(
     monkeypatch.setattr(Classification, "training_step", training_step)
     report = compare(toy(seeds=1))
     assert states(report) == [("plain", 0, "finished"), ("masks", 0, "diverged")]
-    assert any("masks, seed 0: its loss stopped being finite" in remark for remark in report.remarks)
+    assert any(
+        "masks, seed 0: its loss or output stopped being finite" in remark for remark in report.remarks
+    )
     assert (report.arms[1].runs, report.arms[1].diverged, report.differences[0].seeds) == (0, 1, [])
     assert states(compare(toy(seeds=1))) == states(report)
     assert "0 + 1 diverged" in (report.folder / "report.html").read_text()
+
+
+def test_weights_that_are_not_finite_in_evaluation_end_their_run_only(
+    dots: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(network, split):
+        if network.variant == "resattn_mini":
+            torch.nn.init.constant_(network.head.fc.weight, float("nan"))
+        return classification.evaluate(network, split)
+
+    monkeypatch.setattr("resattn.training.run.evaluate", evaluate)
+    report = compare(toy(seeds=1, arms={**TOY["arms"], "hot": {"optimization.lr": 0.01}}))
+    assert [state for _, _, state in states(report)] == ["finished", "diverged", "finished"]
+    assert states(compare(toy(seeds=1, arms={**TOY["arms"], "hot": {"optimization.lr": 0.01}}))) == states(
+        report
+    )
+
+
+def test_arms_and_files_may_be_called_what_markdown_reads_otherwise(dots: str) -> None:
+    path = toy(seeds=1, arms={"a|b": {"model": "resattn_mini"}}) and Path("toy.yaml").rename("my toy.yaml")
+    publish(compare(read_comparison(path)).folder, Path("docs"))
+    text = Path("docs/results.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| a\\|b |")]
+    assert [row.replace("\\|", "").count("|") for row in rows] == [13, 10]
+    assert "](results/my%20toy/accuracy.png)" in text
 
 
 def test_equal_multiply_accumulates_give_the_dearer_arm_fewer_steps(dots: str) -> None:

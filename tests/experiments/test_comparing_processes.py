@@ -13,6 +13,8 @@ import pytest
 import torch
 from toy_comparison import POOL, TOY, states, toy, without_length
 
+from resattn.data.locking import locked
+from resattn.errors import ResattnError
 from resattn.experiments.comparing import compare
 from resattn.experiments.planned_runs import planned_runs
 from resattn.experiments.publishing import publish
@@ -25,10 +27,13 @@ KILLED = Path(__file__).with_name("killed_study.py")
 
 
 def command(
-    *arguments: str, script: Sequence[str] = ("-m", "resattn_launcher"), threads: int = 1
+    *arguments: str,
+    script: Sequence[str] = ("-m", "resattn_launcher"),
+    threads: int = 1,
+    comparison: str = "toy.yaml",
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *script, "compare", "toy.yaml", *arguments], stdout=subprocess.PIPE,
+        [sys.executable, *script, "compare", comparison, *arguments], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": str(threads)},
     )  # fmt: skip
 
@@ -38,22 +43,25 @@ def test_a_comparison_killed_in_a_run_goes_on_in_it_and_repeats_none(
 ) -> None:
     comparison = toy()
     # With the threads this process has: a sum of other parts is another sum.
-    killed = command(script=[str(KILLED)], threads=torch.get_num_threads())
+    killed = command(script=[str(KILLED), "2"], threads=torch.get_num_threads())
     _, told = killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL, told
+    first, second = planned_runs(comparison)[:2]
+    finished = first.folder.results_file.stat().st_mtime_ns
+    assert not second.done
     report = compare(comparison)
+    assert first.folder.results_file.stat().st_mtime_ns == finished
     assert states(report) == [
         ("plain", 0, "finished"), ("masks", 0, "finished"), ("plain", 1, "finished"), ("masks", 1, "finished"),
     ]  # fmt: skip
     told = capsys.readouterr().err
-    first = planned_runs(comparison)[0]
-    assert f"resuming from {first.folder.path}/checkpoints/step-00000004.ckpt" in told
-    assert "run 4 of 4, masks, seed 1: top-1" in told
+    assert f"resuming from {second.folder.path}/checkpoints/step-00000004.ckpt" in told
+    assert "run 4 of 4, masks, seed 1: top-1" in told and str(first.folder.path) not in told
     whole = RunFolder(Path("whole"))
-    train(first.recipe, whole)
+    train(second.recipe, whole)
     for name in ("step", "train_loss", "val_loss", "val_top1"):
         assert [row[name] for row in read_rows(whole.metrics_file)] == [
-            row[name] for row in read_rows(first.folder.metrics_file)
+            row[name] for row in read_rows(second.folder.metrics_file)
         ]
     written = {path: path.stat().st_mtime_ns for path in POOL.glob("*/results.json")}
     assert len(written) == 4
@@ -62,6 +70,23 @@ def test_a_comparison_killed_in_a_run_goes_on_in_it_and_repeats_none(
     more = compare(toy(seeds=3))
     assert len(more.runs) == 6 and more.arms[0].runs == 3
     assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_the_study_killed_half_way_goes_on_and_repeats_no_run(
+    dots: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = (f"data={dots}", "steps=6", "batch_size=4", "validations=2", "precision=fp32")
+    options = ["--seeds", "1", "--arms", "inception", *(f"--set={field}" for field in fields)]
+    killed = command(*options, script=[str(KILLED), "2"], comparison="study")
+    _, told = killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL, told
+    (finished,) = POOL.glob("*/results.json")
+    when = finished.stat().st_mtime_ns
+    app(["compare", "study", *options])
+    told = capsys.readouterr().err
+    assert "run 2 of 2, inception, seed 0: runs/" in told and "resuming from" in told
+    assert finished.stat().st_mtime_ns == when and "run 1 of 2" not in told
+    assert len(list(POOL.glob("*/results.json"))) == 2
 
 
 def test_a_signal_stops_the_command_with_the_run_saved(dots: str) -> None:
@@ -96,6 +121,22 @@ def test_two_processes_divide_the_runs(dots: str, capsys: pytest.CaptureFixture[
     assert all(": top-1" in text for text in told)
     content = json.loads(Path("runs/compare/toy/comparison.json").read_text())
     assert [run["state"] for run in content["runs"]] == ["finished"] * 4
+
+
+def test_what_is_not_finished_is_not_published(dots: str) -> None:
+    report = compare(toy())
+    publish(report.folder, Path("docs"))
+    conclusion = Path("docs/results/toy/conclusion.md")
+    conclusion.write_text("They do not say.\n")
+    comparison = toy(seeds=3)
+    other = planned_runs(comparison)[-1]
+    other.folder.path.mkdir()
+    told = r"1 of 6 runs are not finished \(masks, seed 2\): nothing was published"
+    with locked(other.folder.path), pytest.raises(ResattnError, match=told):
+        app(["compare", "toy.yaml", "--publish", "docs"])
+    assert conclusion.exists() and "| 2 | 5 |" in Path("docs/results.md").read_text()
+    app(["compare", "toy.yaml", "--publish", "docs"])
+    assert not conclusion.exists() and "| 3 | 5 |" in Path("docs/results.md").read_text()
 
 
 def test_a_signal_while_steps_are_measured_leaves_the_report_alone(

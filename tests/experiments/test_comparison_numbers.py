@@ -1,12 +1,13 @@
 """Means, spreads and intervals against values worked out by hand."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_comparison import toy
 
-from resattn.experiments.arm_summary import ArmSummary
 from resattn.experiments.comparison import read_comparison
 from resattn.experiments.comparison_file import Contrast, find_comparison
 from resattn.experiments.comparison_numbers import Mean, RunRecord
@@ -20,14 +21,6 @@ def record(arm: str, seed: int, top1: float | None) -> RunRecord:
     return RunRecord(
         arm=arm, seed=seed, state="unfinished" if top1 is None else "finished", folder="", steps=1,
         planned_steps=1, images=1, scores=scores, minutes=1, curve={}, origin={},
-    )  # fmt: skip
-
-
-def arm(name: str) -> ArmSummary:
-    score = Mean(0.5, 0.1)
-    return ArmSummary(
-        name=name, model="", parameters=1, macs=1, runs=1, diverged=0, steps=1, images=1, epochs=1, training_macs=1,
-        minutes=1, top1=score, top5=score, loss=score, recipe="",
     )  # fmt: skip
 
 
@@ -113,25 +106,37 @@ def test_differences_are_told_in_points() -> None:
     assert short_commit("0123456789+") == "0123456+" and short_commit(None) == "unknown"
 
 
-def test_steps_that_cost_more_and_code_in_no_commit_are_told() -> None:
-    comparison = read_comparison(find_comparison("paper-mask-structure"))
-    arms = [
-        replace(arm(name), macs=macs)
-        for name, macs in (("encoder and decoder", 100), ("local convolutions", 146))
-    ]
-    dirty = replace(record("local convolutions", 0, 0.5), origin={"commit": "0123456789+"})
-    costs, code = remarks(comparison, [dirty], arms)
-    assert costs.endswith('are not: "local convolutions" 1.46 of "encoder and decoder".')
+def test_steps_that_cost_more_and_code_in_no_commit_are_told(dots: str) -> None:
+    # Growing images cost less, by as much as they are smaller; batches are held.
+    arms = {"growing": {"start_scale": 0.5, "size_ramp": 1.0}, "hot": {"optimization.lr": 0.01}}
+    dirty = replace(record("hot", 0, 0.5), origin={"commit": "0123456789+"})
+    costs, code = remarks(toy(arms=arms), [dirty])
+    assert re.search(r'multiply-accumulates are not: "growing" 0\.[4-9]\d of "plain"\.$', costs)
     assert code == "1 of 1 runs were made with changes to the code that are in no commit."
+
+
+def test_where_and_by_which_code_a_run_went_on_is_told() -> None:
+    comparison = read_comparison(find_comparison("masks"))
+    here, there = ({"commit": commit, "threads": 2, "cpu": "A"} for commit in ("0123456", "89abcde+"))
+    runs = [replace(record("plain", 0, 0.5), origin=here, sittings=[there, here])]
+    runs += [replace(record("plain", seed, 0.5), origin=here) for seed in (1, 2)]
+    commits, code = remarks(comparison, [replace(run, minutes=20.0) for run in runs])
+    assert commits == "The runs are of 2 commits: 0123456 then 89abcde+ (1), 0123456 (2)."
+    assert code == "1 of 3 runs were made with changes to the code that are in no commit."
 
 
 def test_runs_that_took_another_time_than_their_budget_are_told_once() -> None:
     comparison = read_comparison(find_comparison("masks"), time="10m")
     runs = [record("plain", seed, 0.5) for seed in range(4)]
     timed = [replace(run, minutes=minutes) for run, minutes in zip(runs, (10.2, 9.7, 12.5, 9.0), strict=True)]
-    (told,) = remarks(comparison, timed, [])
+    (told,) = remarks(comparison, timed)
     assert told.startswith(
         "2 of 4 runs took 9.0 (plain, seed 3) to 12.5 (plain, seed 2) minutes instead of the 10.0 they"
     )
-    assert remarks(comparison, timed[:2], []) == []
-    assert "1 of 3 runs took 12.5 (plain, seed 2) minutes" in remarks(comparison, timed[:3], [])[0]
+    assert remarks(comparison, timed[:2]) == []
+    assert "1 of 3 runs took 12.5 (plain, seed 2) minutes" in remarks(comparison, timed[:3])[0]
+    # Of equal multiply-accumulates only the control's steps were measured.
+    counted = read_comparison(find_comparison("masks-equal-macs"), time="10m")
+    others = [replace(run, arm="soft masks") for run in timed]
+    assert remarks(counted, [*others, *timed[:2]]) == []
+    assert '1 of 3 runs of "plain" took 12.5' in remarks(counted, [*others, *timed[:3]])[0]

@@ -57,7 +57,7 @@ def table() -> list[dict[str, str]]:
 def test_a_study_killed_in_a_trial_goes_on_in_its_run(dots: str, capsys: pytest.CaptureFixture[str]) -> None:
     # With the threads this process has: a sum of other parts is another sum.
     threads = torch.get_num_threads()
-    killed = command("tune", "s", "--trials", "2", *OPTIONS, script=[str(KILLED)], threads=threads)
+    killed = command("tune", "s", "--trials", "2", *OPTIONS, script=[str(KILLED), "1"], threads=threads)
     _, told = killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL, told
     with Path("runs/tune/s/journal.log").open("a") as journal:

@@ -234,6 +234,21 @@ def test_images_of_another_size_are_refused(dots: str, tmp_path: Path) -> None:
     resume(folder)
 
 
+def test_where_a_run_went_on_is_written_down_once(
+    dots: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    train(recipe_of(dots), folder)
+    began = folder.environment()
+    for commit in (began["commit"], "another", "another", began["commit"]):
+        monkeypatch.setattr("resattn.training.run_folder._commit", lambda commit=commit: commit)
+        folder.results_file.unlink()
+        resume(folder)
+    now = folder.environment()
+    assert [sitting["commit"] for sitting in now.pop("sittings")] == ["another", began["commit"]]
+    assert now == began
+
+
 def test_what_cannot_be_resumed_is_said(dots: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(ResattnError, match="holds no run"):

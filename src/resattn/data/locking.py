@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +30,8 @@ def locked(folder: Path, *, when_busy: Literal["wait", "leave"] = "wait") -> Ite
     The lock is `flock` on the folder itself, which the processes of this machine see, and on a file `.lock` in it,
     which a network file system shows to other machines too. The system drops both when the process dies, however it
     dies. At the end the file is removed, and the folder where nothing else is in it. With "leave" a folder that another
-    process holds yields False at once; with "wait" it waits and says so. File systems without locks yield True. Raises
-    OSError where the folder cannot be made.
+    process holds yields False at once; with "wait" it waits and says so. File systems without locks yield True, which
+    is told once. Raises OSError where the folder cannot be made.
     """
     try:
         held = _acquire(folder, when_busy)
@@ -91,7 +92,16 @@ def _flock(descriptor: int, path: Path, when_busy: Literal["wait", "leave"]) -> 
     except OSError as error:
         if error.errno == errno.ESTALE:  # removed by another machine
             raise FileNotFoundError from error
-        # Else a network file system without flock.
+        _tell_of_no_locks(path.parent if path.name == LOCK else path)
+
+
+@cache
+def _tell_of_no_locks(folder: Path) -> None:
+    print(
+        f"note: the file system of {folder} has no locks (flock): two processes at work there would not see each other",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _require_still(descriptor: int, path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from resattn import progress
 from resattn.data.batches import to_float
 from resattn.data.packed import PackedSplit
-from resattn.errors import ResattnError
+from resattn.errors import NotFinite, ResattnError
 from resattn.hardware import Execution, keep_freed_memory
 from resattn.models.modes import evaluating
 
@@ -136,9 +136,9 @@ def running(network: nn.Module, execution: Execution) -> Iterator[None]:
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Log-softmax of N x classes logits in float32; raises ResattnError where a logit is not finite."""
+    """Log-softmax of N x classes logits in float32; raises NotFinite where a logit is not finite."""
     if not bool(torch.isfinite(logits).all()):
-        raise ResattnError(
+        raise NotFinite(
             "the network's output is not finite: its weights are broken or overflow in this precision",
             "evaluate in fp32, or go back to an earlier checkpoint",
         )

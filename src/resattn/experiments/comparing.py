@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from resattn.data.locking import locked
-from resattn.errors import ResattnError
+from resattn.errors import NotFinite, ResattnError
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_report import ComparisonReport, write_report
 from resattn.experiments.planned_runs import COMPARISONS, DIVERGED, PlannedRun, planned_runs
@@ -14,7 +14,6 @@ from resattn.files import make_folder, whole_text_file
 from resattn.training import run
 from resattn.training.progress_display import Series
 from resattn.training.stopping import StopSignals, TrainingStopped
-from resattn.training.task import NonFiniteLoss
 
 
 def compare(comparison: Comparison, *, parent: Path = COMPARISONS) -> ComparisonReport:
@@ -24,7 +23,8 @@ def compare(comparison: Comparison, *, parent: Path = COMPARISONS) -> Comparison
     machines that share the folder, may carry out one comparison: each run is one process's at a time, and the report
     says which are still others'. Ctrl-C and SIGTERM end it with the run saved; the report then holds the signal, which
     is raised as TrainingStopped where it came before the runs were known, and a report of none would be written.
-    Raises ResattnError for data and models that are not there; a loss that is not finite ends its run only.
+    Raises ResattnError for data and models that are not there; a loss or an
+    output that is not finite ends its run only.
     """
     stopped = None
     runs: list[PlannedRun] = []
@@ -71,7 +71,7 @@ def _train(planned: PlannedRun, series: Series) -> None:
         else:
             result = run.train(planned.recipe, folder, series=series)
         _say(f"{series}: top-1 {result.top1:.2%}")
-    except NonFiniteLoss as error:
+    except NotFinite as error:
         with whole_text_file(folder.path / DIVERGED) as file:
             file.write(error.what + "\n")
         _say(f"{series}: {error.what}")

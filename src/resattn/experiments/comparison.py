@@ -17,6 +17,7 @@ from resattn.experiments.comparison_file import (
     read_file,
 )
 from resattn.experiments.comparison_options import Options
+from resattn.experiments.recipe_effect import effective
 from resattn.experiments.search_space import parse_field, replaced
 from resattn.training.fine_tuning import starting_point
 from resattn.training.own_images import with_packed_folder
@@ -176,7 +177,7 @@ def _recipes(said: ComparisonFile, base: Recipe, source: str) -> dict[str, Recip
     for name, changes in said.arms.items():
         where = f"{source}: arms.{name}"
         recipe = _arm(base, changes, said, where)
-        twin = next((other for other, its in recipes.items() if its == recipe), None)
+        twin = next((other for other, its in recipes.items() if effective(its) == effective(recipe)), None)
         if twin is not None:
             fields = ", ".join(changes) or "no field"
             raise ResattnError(

@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 
 from resattn import figures
-from resattn.experiments.wording import in_points
+from resattn.experiments.wording import data_in_words, in_points
 
 KINDS = ("png", "svg")
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
     """Write accuracy, loss and scores of a comparison as PNG and SVG; returns the names without their endings."""
-    told = (
-        f"{report['data']} {report['measured_on']}, {_runs(report)}; bands from the lowest run to the highest"
-    )
+    told = f"{data_in_words(report)}, {_runs(report)}; bands from the lowest run to the highest"
     share = report["equal"] != "steps"  # where steps are not equal, equal places are shares of them
     partners = report["partners"]
     horizontal = "share of an arm's steps (%)" if share else "step"
@@ -44,7 +42,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[str]:
             partners=partners,
             horizontal="final validation top-1 (%): dots runs, lines means; at the right points [95 %, t]",
             title=report["question"],
-            subtitle=f"{report['data']}, {report['held']}",
+            subtitle=f"{data_in_words(report)}; {report['held']}",
         ),
     }
     for name, drawing in drawings.items():

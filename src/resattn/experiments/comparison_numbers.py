@@ -11,6 +11,7 @@ import numpy as np
 
 from resattn.experiments.planned_runs import PlannedRun
 from resattn.training.history import read_history
+from resattn.training.run_folder import origin
 
 State = Literal["finished", "diverged", "unfinished", "missing"]
 SCORES = ("top1", "top5", "loss", "ece")
@@ -23,7 +24,8 @@ class RunRecord:
 
     `scores` (top1, top5 and ece as fractions of 1, loss in nats) are those of the final evaluation, empty where the run
     is not finished. `steps` are those made so far. `curve` has equally long lists, one entry a validation. `minutes` of
-    training; `origin` is what the figures depend on beside the recipe: commit, machine, number format, versions.
+    training; `origin` is what the figures depend on beside the recipe: commit, machine, number format, versions;
+    `sittings` are those that the run went on with later, where it was stopped and something had changed.
     """
 
     arm: str
@@ -37,6 +39,7 @@ class RunRecord:
     minutes: float
     curve: Mapping[str, Sequence[float]]
     origin: Mapping[str, Any]
+    sittings: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def _record(planned: PlannedRun) -> RunRecord:
     state: State = (
         "diverged" if planned.diverged else "finished" if finished else "unfinished" if begun else "missing"
     )
+    environment = folder.environment() if begun else {}
     return RunRecord(
         arm=planned.arm,
         seed=planned.seed,
@@ -81,13 +85,9 @@ def _record(planned: PlannedRun) -> RunRecord:
         images=int(last["images"]),
         minutes=last["seconds"] / 60,
         curve={name: history[column][validated].tolist() for name, column in CURVE.items()},
-        origin=_origin(folder.environment()) if begun else {},
+        origin=origin(environment) if begun else {},
+        sittings=[origin(sitting) for sitting in environment.get("sittings", [])],
     )
-
-
-def _origin(environment: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("commit", "cpu", "threads", "device", "precision", "versions", "platform")
-    return {name: environment.get(name) for name in names}
 
 
 def finished_of(records: Iterable[RunRecord], arm: str) -> list[RunRecord]:

@@ -11,7 +11,9 @@ from resattn.experiments.wording import (
     COLUMNS,
     DIFFERENCE_COLUMNS,
     INTERVALS,
+    SCORES,
     arm_row,
+    data_in_words,
     difference_row,
     short_commit,
 )
@@ -37,6 +39,8 @@ def write_page(report: Mapping[str, Any], drawn: Sequence[str], path: Path) -> N
         difference_columns=DIFFERENCE_COLUMNS,
         differences=[difference_row(each) for each in report["differences"]],
         intervals=INTERVALS,
+        scores=SCORES,
+        data=data_in_words(report),
         machines=_machines(report["runs"]),
         figures=[(ALT[name], _inline(path.parent / f"{name}.svg")) for name in drawn],
         commit=short_commit,
@@ -47,13 +51,8 @@ def write_page(report: Mapping[str, Any], drawn: Sequence[str], path: Path) -> N
 
 
 def _machines(runs: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
-    """Where the runs come from, each origin once, with how many there are of it."""
-    # Why the number format was chosen is measured, and another figure for each run.
-    origins = [
-        {**run["origin"], "precision": str(run["origin"].get("precision")).split(":")[0]}
-        for run in runs
-        if run["origin"]
-    ]
+    """Where the runs come from, or went on, each origin once, with how many there are of it."""
+    origins = [each for run in runs if run["origin"] for each in (run["origin"], *run["sittings"])]
     different = [origin for number, origin in enumerate(origins) if origin not in origins[:number]]
     return [(origins.count(origin), origin) for origin in different]
 

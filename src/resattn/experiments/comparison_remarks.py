@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resattn.experiments.arm_summary import ArmSummary
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_numbers import RunRecord
+from resattn.experiments.network_cost import training_cost
 from resattn.experiments.wording import short_commit
 from resattn.training.recipe import parse_duration
 
@@ -28,7 +28,6 @@ SAME = {
 def remarks(
     comparison: Comparison,
     records: Sequence[RunRecord],
-    arms: Sequence[ArmSummary],
     *,
     apart: Sequence[str] = (),
 ) -> list[str]:
@@ -38,12 +37,12 @@ def remarks(
     """
     left = [each for each in records if each.state in ("unfinished", "missing")]
     return [
-        *_costs(comparison, arms),
+        *_costs(comparison),
         *_measured_apart(apart),
         *_differences(records),
         *_uncommitted(records),
         *(
-            f"{each.arm}, seed {each.seed}: its loss stopped being finite; it has no part in the means."
+            f"{each.arm}, seed {each.seed}: its loss or output stopped being finite; it has no part in the means."
             for each in records
             if each.state == "diverged"
         ),
@@ -52,14 +51,16 @@ def remarks(
     ]
 
 
-def _costs(comparison: Comparison, arms: Sequence[ArmSummary]) -> list[str]:
+def _costs(comparison: Comparison) -> list[str]:
     """Arms that make the steps of those they are compared with at another cost."""
-    macs = {arm.name: arm.macs for arm in arms}
+    if comparison.equal != "steps":
+        return []
+    macs = {arm: training_cost(recipe) for arm, recipe in comparison.recipes.items()}
     told = [
         f'"{arm}" {macs[arm] / macs[other]:.2f} of "{other}"'
         for arm, others in comparison.against.items()
         for other in others
-        if comparison.equal == "steps" and not 1 / DEARER <= macs[arm] / macs[other] <= DEARER
+        if not 1 / DEARER <= macs[arm] / macs[other] <= DEARER
     ]
     if not told:
         return []
@@ -79,11 +80,11 @@ def _measured_apart(arms: Sequence[str]) -> list[str]:
 
 def _uncommitted(records: Sequence[RunRecord]) -> list[str]:
     """Runs whose code no commit holds."""
-    commits = [str(each.origin.get("commit")) for each in records if each.origin]
-    changed = sum(commit.endswith("+") for commit in commits)
+    begun = [each for each in records if each.origin]
+    changed = sum(any(commit.endswith("+") for commit in _values("commit", each)) for each in begun)
     if not changed:
         return []
-    return [f"{changed} of {len(commits)} runs were made with changes to the code that are in no commit."]
+    return [f"{changed} of {len(begun)} runs were made with changes to the code that are in no commit."]
 
 
 def _differences(records: Sequence[RunRecord]) -> list[str]:
@@ -91,26 +92,37 @@ def _differences(records: Sequence[RunRecord]) -> list[str]:
     found = []
     begun = [each for each in records if each.origin]
     for what, name in SAME.items():
-        values = Counter(_short(name, each.origin) for each in begun)
-        if len(values) > 1:
-            told = ", ".join(f"{value} ({count})" for value, count in values.items())
-            found.append(f"The runs are of {len(values)} {what}: {told}.")
+        met = Counter(_values(name, each) for each in begun)
+        several = len({value for values in met for value in values})
+        if several > 1:
+            told = ", ".join(f"{' then '.join(values)} ({count})" for values, count in met.items())
+            found.append(f"The runs are of {several} {what}: {told}.")
     return found
+
+
+def _values(name: str, record: RunRecord) -> tuple[str, ...]:
+    """What a run began with and then went on with, each value once."""
+    return tuple(dict.fromkeys(_short(name, each) for each in (record.origin, *record.sittings)))
 
 
 def _drift(comparison: Comparison, finished: Sequence[RunRecord]) -> list[str]:
     """Runs that took longer or shorter than the time their steps were measured to fit into."""
-    if comparison.equal != "time" or comparison.time is None:
+    if comparison.time is None:
         return []
     asked = parse_duration(comparison.time) / 60
-    off = [each for each in finished if not asked / OVERTIME <= each.minutes <= OVERTIME * asked]
+    # Where something else is equal, only the control's steps were measured.
+    whose, measured = "runs", finished
+    if comparison.equal != "time":
+        whose = f'runs of "{comparison.control}"'
+        measured = [each for each in finished if each.arm == comparison.control]
+    off = [each for each in measured if not asked / OVERTIME <= each.minutes <= OVERTIME * asked]
     if not off:
         return []
     ends = [choose(off, key=lambda run: run.minutes) for choose in (min, max)]
     told = " to ".join(f"{each.minutes:.1f} ({each.arm}, seed {each.seed})" for each in ends[: len(off)])
     return [
-        f"{len(off)} of {len(finished)} runs took {told} minutes instead of the {asked:.1f} they were measured for: "
-        "the machine had other cores, other work or another speed. What is held equal are the steps measured."
+        f"{len(off)} of {len(measured)} {whose} took {told} minutes instead of the {asked:.1f} they were measured for: "
+        "the machine had other cores, other work or another speed. Lengths are kept in steps, as they were measured."
     ]
 
 
@@ -119,4 +131,4 @@ def _short(name: str, origin: Mapping[str, Any]) -> str:
         return short_commit(origin.get(name))
     if name == "torch":
         return str((origin.get("versions") or {}).get(name))
-    return str(origin.get(name)).split(":")[0]
+    return str(origin.get(name))

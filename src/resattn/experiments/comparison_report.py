@@ -6,11 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from resattn.data.held_out import HELD_OUT
 from resattn.data.locking import locked
+from resattn.data.packed import open_split
 from resattn.experiments.arm_summary import ArmSummary, summarize
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.comparison_figures import draw
@@ -26,7 +28,11 @@ from resattn.training.stopping import TrainingStopped
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonReport:
-    """A comparison as it stands, and where its files lie. `stopped` is the signal that ended this process's part."""
+    """A comparison as it stands, and where its files lie.
+
+    `data_form` and `measured_on` say in words what images there are, of the control where arms have others; `written`
+    is the day of the report. `stopped` is the signal that ended this process's part.
+    """
 
     name: str
     command: str
@@ -35,7 +41,9 @@ class ComparisonReport:
     equal: str
     held: str
     data: str
+    data_form: str
     measured_on: str
+    written: str
     arms: Sequence[ArmSummary]
     partners: Mapping[str, str]
     differences: Sequence[Difference]
@@ -92,6 +100,8 @@ def _report(
 ) -> ComparisonReport:
     records = run_records(runs)
     base = comparison.recipes[comparison.control]
+    val = open_split(base.data, base.validate_on)
+    kind = "held-out training images" if base.validate_on == HELD_OUT else "validation images"
     arms = [summarize(name, recipe, records, runs) for name, recipe in comparison.recipes.items()]
     pairs = [(arm, other) for arm, others in comparison.against.items() for other in others]
     return ComparisonReport(
@@ -102,7 +112,9 @@ def _report(
         equal=comparison.equal,
         held=_held(comparison, measured_on(comparison, parent / POOL)),
         data=base.data,
-        measured_on="held-out training images" if base.validate_on == HELD_OUT else "validation images",
+        data_form=f"{len(val.class_ids)} classes, {val.images.shape[2]}x{val.images.shape[1]} pixels",
+        measured_on=f"{len(val.images):,} {kind}",
+        written=f"{datetime.now(UTC):%Y-%m-%d}",
         arms=arms,
         partners=comparison.partners,
         differences=[
@@ -110,7 +122,7 @@ def _report(
             *(contrast(records, wanted) for wanted in comparison.contrasts),
         ],
         runs=records,
-        remarks=remarks(comparison, records, arms, apart=measured_apart(comparison, parent / POOL)),
+        remarks=remarks(comparison, records, apart=measured_apart(comparison, parent / POOL)),
         folder=folder,
         stopped=stopped,
     )

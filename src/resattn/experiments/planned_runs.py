@@ -6,6 +6,7 @@ from pathlib import Path
 from resattn.data.durable import file_sha256
 from resattn.data.packed import open_split
 from resattn.errors import ResattnError
+from resattn.experiments.arms_check import require_arms_fit
 from resattn.experiments.comparison import Comparison
 from resattn.experiments.held_equal import in_format, settle
 from resattn.experiments.recipe_key import recipe_key
@@ -29,7 +30,7 @@ class PlannedRun:
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss stopped being finite, which it would do again."""
+        """Whether its loss or its output stopped being finite, which it would do again."""
         return (self.folder.path / DIVERGED).exists()
 
     @property
@@ -62,10 +63,12 @@ def planned_runs(comparison: Comparison, *, parent: Path = COMPARISONS) -> list[
     """All runs of a comparison, all arms of one seed before the next seed.
 
     Runs lie under `parent`/runs, where comparisons that have a run in common share it. Where a time says how long they
-    are, what fits into it is measured first. Raises ResattnError for data and models that are not there.
+    are, what fits into it is measured first. Raises ResattnError for data and models that are not there, and for arms
+    that `require_arms_fit` refuses.
     """
     if comparison.name == POOL:
         raise ResattnError(f"a report called {POOL} would lie among all runs", "give the file another name")
+    require_arms_fit(comparison.recipes)
     settled = settle(comparison, parent / POOL)
     runs = []
     for seed in range(comparison.seeds):

@@ -1,5 +1,6 @@
 """docs/results.md, written from what was published, comparisons and measurements, and never by hand."""
 
+import itertools
 import json
 import re
 import shlex
@@ -10,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from matplotlib.figure import Figure
+
 from resattn.errors import ResattnError
 from resattn.experiments.results_sections import CONCLUSION, FIGURES, comparison, corruptions, localization
-from resattn.experiments.wording import INTERVALS
+from resattn.experiments.wording import INTERVALS, SCORES
+from resattn.figures import save
 from resattn.files import whole_file, whole_text_file
 
 SOURCE = "comparison.json"
@@ -22,8 +26,11 @@ HEAD = (
 
 Written from the figures under [results/](results/), by `resattn compare NAME --publish docs`, and by `resattn
 evaluate` with `--localization` or `--corruptions` and `--publish docs`; only the paragraphs headed *Conclusion* were
-typed. Scores of comparisons are mean ± standard deviation of one run over seeds, single view, on all validation
-images unless a section names others; training MACs are those of the forward passes of a whole run, in trillions.
+typed. In tables of comparisons stand mean ± standard deviation of one run over seeds, on all validation images unless
+a section names others; training MACs are those of the forward passes of a whole run, in trillions.
+"""
+    + textwrap.fill(SCORES, 120)
+    + """
 
 Intervals. """
     + textwrap.fill(INTERVALS, 120)
@@ -35,10 +42,12 @@ def publish(folder: Path, docs: Path) -> Path:
     """Copy the figures of the comparison in this folder to `docs`/results/NAME, and write `docs`/results.md anew.
 
     A conclusion that was written about other runs is no longer part of the page; it is kept under another name. Returns
-    the page. Raises ResattnError where the folder holds no comparison, or the disk refuses.
+    the page. Raises ResattnError where the folder holds no comparison, or one that is not finished, or the disk
+    refuses.
     """
     if not (folder / SOURCE).exists():
         raise ResattnError(f"{folder} holds no comparison", "name a folder under runs/compare")
+    _require_finished(folder / SOURCE)
     place = docs / "results" / folder.name
     _require_readable(docs, place)
     _retire_conclusion(place, _runs(place / SOURCE), _runs(folder / SOURCE))
@@ -46,6 +55,17 @@ def publish(folder: Path, docs: Path) -> Path:
         with whole_file(place / name) as temporary:
             shutil.copyfile(folder / name, temporary)
     return write_results_page(docs)
+
+
+def _require_finished(source: Path) -> None:
+    report = json.loads(source.read_text(encoding="utf-8"))
+    left = [run for run in report["runs"] if run["state"] in ("unfinished", "missing")]
+    if left:
+        first = f"{left[0]['arm']}, seed {left[0]['seed']}"
+        raise ResattnError(
+            f"{len(left)} of {len(report['runs'])} runs are not finished ({first}): nothing was published",
+            f"give `{report['command']}` again with --publish; runs of other processes have to end first",
+        )
 
 
 def _runs(source: Path) -> list[Any]:
@@ -60,11 +80,18 @@ def _retire_conclusion(place: Path, before: Any, now: Any) -> None:
     """Put away a conclusion that was written about other figures than those that are there now."""
     conclusion = place / CONCLUSION
     if conclusion.exists() and before != now:
-        conclusion.replace(place / EARLIER_CONCLUSION)
+        earlier = _free(place / EARLIER_CONCLUSION)
+        conclusion.replace(earlier)
         print(
-            f"{conclusion} was written about other figures and is now {EARLIER_CONCLUSION}: write it anew",
+            f"{conclusion} was written about other figures and is now {earlier.name}: write it anew",
             file=sys.stderr,
         )
+
+
+def _free(path: Path) -> Path:
+    """This path, or the first with a number behind its stem where nothing lies."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(each for each in (path, *itertools.islice(numbered, 1000)) if not each.exists())
 
 
 def _require_readable(docs: Path, place: Path) -> None:
@@ -92,11 +119,12 @@ def publish_measurement(
     *,
     source: str,
     options: Sequence[str],
+    drawing: Figure | None = None,
 ) -> Path:
     """Keep the figures of an evaluation under `docs`/results, without pictures of the data, and write results.md anew.
 
     `result` is what the evaluation's `to_json` gives, of `resattn evaluate SOURCE OPTIONS`; the same command again
-    takes its place. Returns the page. Raises ResattnError where the disk refuses.
+    takes its place. `drawing` is shown above the table. Returns the page. Raises ResattnError where the disk refuses.
     """
     command = shlex.join(["resattn", "evaluate", source, *options])
     said = [options[0].removeprefix("--"), source, result["data"], result["split"], *options[1:]]
@@ -108,6 +136,8 @@ def publish_measurement(
     _retire_conclusion(place, {**before, "seconds": 0}, {**told, "seconds": 0})
     with whole_text_file(there) as file:
         file.write(json.dumps(told, indent=1) + "\n")
+    if drawing:
+        save(drawing, place / f"{kind}.png")
     return write_results_page(docs)
 
 

@@ -3,8 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from resattn.experiments.wording import COLUMNS, DIFFERENCE_COLUMNS, arm_row, difference_row, short_commit
+from resattn.experiments.wording import (
+    COLUMNS,
+    DIFFERENCE_COLUMNS,
+    arm_row,
+    data_in_words,
+    difference_row,
+    short_commit,
+)
 
 FIGURES = ("accuracy.png", "loss.png", "scores.png")
 # What people write about a result: below its table, as it stands in this file.
@@ -17,7 +25,7 @@ def comparison(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
     if report["note"]:
         yield f"{report['note']}\n"
     hours = sum(run["minutes"] for run in report["runs"]) / 60
-    yield f"`{report['command']}`: {report['data']}, {report['measured_on']}; held equal: {report['held']}."
+    yield f"`{report['command']}`: {data_in_words(report)}; held equal: {report['held']}."
     yield f"{_machine(report['runs'])} {hours:.1f} hours of training in all.\n"
     yield from _table(COLUMNS, [arm_row(arm) for arm in report["arms"]])
     yield ""
@@ -28,7 +36,7 @@ def comparison(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
     if report["remarks"]:
         yield ""
     for name in FIGURES:
-        yield f"![{name.removesuffix('.png')}](results/{folder.name}/{name})"
+        yield f"![{name.removesuffix('.png')}](results/{quote(folder.name)}/{name})"
     yield ""
     yield from _conclusion(folder)
 
@@ -70,7 +78,9 @@ def corruptions(folder: Path, result: Mapping[str, Any]) -> Iterator[str]:
     mean, clean = (f"{result[name]:.2%}" for name in ("mean_corruption_accuracy", "clean_top1"))
     yield f"`{result['command']}`: top-1 on {result['images']:,} images of"
     yield f"{result['split']}, corruptions {result['corruptions']}."
-    yield f"Mean corruption accuracy **{mean}**; clean {clean}.\n"
+    yield f"Mean corruption accuracy **{mean}**; clean {clean}. {result['precision']} on {result['device']}.\n"
+    if (folder / "corruptions.png").exists():
+        yield f"![corruptions](results/{quote(folder.name)}/corruptions.png)\n"
     families: Mapping[str, Any] = result["families"]
     severities = range(1, 1 + max(len(family["top1"]) for family in families.values()))
     yield from _table(
@@ -86,6 +96,10 @@ def corruptions(folder: Path, result: Mapping[str, Any]) -> Iterator[str]:
         ],
     )
     yield ""
+    for note in result["notes"]:
+        yield f"- Note: {note}"
+    if result["notes"]:
+        yield ""
     yield from _conclusion(folder)
 
 
@@ -93,12 +107,18 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
     yield f"| {' | '.join(columns)} |"
     yield "|---|---|" + "---:|" * (len(columns) - 2)
     for row in rows:
-        yield f"| {' | '.join(row)} |"
+        yield f"| {' | '.join(_cell(text) for text in row)} |"
+
+
+def _cell(text: str) -> str:
+    """As Markdown shows it inside a table: a bar would begin the next cell."""
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _machine(runs: Sequence[Mapping[str, Any]]) -> str:
     """Processor, threads and commits of the runs, as they were recorded."""
-    origins = [run["origin"] for run in runs if run["origin"]]
+    # An earlier version wrote down only how a run began.
+    origins = [each for run in runs if run["origin"] for each in (run["origin"], *run.get("sittings", []))]
     if not origins:
         return "No run has begun."
     machines = sorted({f"{each['cpu']}, {each['threads']} threads, {each['device']}" for each in origins})

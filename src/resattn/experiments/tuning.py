@@ -13,7 +13,7 @@ import torch
 from optuna.trial import TrialState
 
 from resattn.data.packed import open_split
-from resattn.errors import CannotWrite, ResattnError
+from resattn.errors import CannotWrite, NotFinite, ResattnError
 from resattn.experiments.plan import Plan
 from resattn.experiments.search_space import SearchSpace, in_words
 from resattn.experiments.study_report import StudyReport, write_report
@@ -31,7 +31,6 @@ from resattn.models.registry import build_described
 from resattn.training import run
 from resattn.training.run_folder import RunFolder
 from resattn.training.stopping import Listener, RunEnded, StopSignals, TrainingStopped
-from resattn.training.task import NonFiniteLoss
 
 FAILURES_IN_A_ROW = 3
 
@@ -124,7 +123,7 @@ def _outcome(study: StudyStorage, trial: optuna.Trial, folder: RunFolder) -> _Ou
         return _Outcome(TrialState.COMPLETE, _train(study, trial, folder))
     except RunEnded:
         return _Outcome(TrialState.PRUNED)
-    except NonFiniteLoss as error:
+    except NotFinite as error:
         # Not a failure, of which Optuna would learn nothing: that these values do not train is worth knowing.
         return _Outcome(TrialState.PRUNED, attributes={DIVERGED: True, NOTE: error.what})
     except CannotWrite:

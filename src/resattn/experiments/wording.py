@@ -48,6 +48,11 @@ DIFFERENCE_COLUMNS = (
     "loss",
     "loss: 95 %, t",
 )
+# What a score is of.
+SCORES = (
+    "Scores are those of the weights at the end of a run (their running average where the recipe has one), single "
+    "view, in float32; no checkpoint is chosen by its score."
+)
 # What goes with a table of differences.
 INTERVALS = (
     "t: Student's interval, which takes the seeds' differences for draws from a normal distribution. Bootstrap: the "
@@ -84,6 +89,13 @@ def in_points(difference: Mapping[str, Any]) -> str:
     tied = f", tied {difference['tied']}" if difference["tied"] else ""
     against = f"as {difference['against']}" if difference["contrast"] else f"against {difference['against']}"
     return f"{mean}{interval} {against}, won {difference['won']} of {seeds}{tied}"
+
+
+def data_in_words(report: Mapping[str, Any]) -> str:
+    """The data set, what its images are, and how many of which measure."""
+    # Reports of earlier versions do not say it.
+    form = f" ({report['data_form']})" if "data_form" in report else ""
+    return f"{report['data']}{form}, {report['measured_on']}"
 
 
 def _number(value: float | None, form: str, scale: float = 1) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resattn.figures.style import INK, MUTED, STYLE, Series, cut, headed_figure
+from resattn.figures.style import INK, MUTED, STYLE, Series, cut_apart, headed_figure
 
 # Okabe and Ito's palette without its yellow, which is faint on white; an arm drawn in another's colour is dashed.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#222222")
@@ -42,7 +42,7 @@ def curves_by_arm(
     axes = figure.add_subplot(xlabel=horizontal, ylabel=vertical)
     axes.grid(axis="y")
     ends = []
-    looks = _looks(curves, partners or {})
+    looks, names = _looks(curves, partners or {}), cut_apart(curves, 30)
     for arm, runs in curves.items():
         color, dash = looks[arm]
         common = min((len(values) for _, values in runs), default=0)
@@ -53,7 +53,7 @@ def curves_by_arm(
         if len(runs) > 1:
             axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
         axes.plot(x, y.mean(axis=0), dash, color=color, marker="o", markersize=3.5)
-        ends.append((float(x[-1]), float(y.mean(axis=0)[-1]), f"{cut(arm, 30)}, ", color))
+        ends.append((float(x[-1]), float(y.mean(axis=0)[-1]), f"{names[arm]}, ", color))
     if not ends:
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no validation yet", ha="center", va="center", color=MUTED)
@@ -138,7 +138,7 @@ def scores_by_arm(
             axes.plot(
                 values, [row] * len(values), "o", color=color, markersize=6, alpha=0.55, markeredgewidth=0
             )
-    axes.set_yticks(range(len(scores)), [cut(arm, 34) for arm in scores])
+    axes.set_yticks(range(len(scores)), cut_apart(scores, 34).values())
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -2,6 +2,7 @@
 
 import textwrap
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,18 @@ def cut(name: str, width: int) -> str:
     # Names from a file system may hold lone surrogates, which cannot be drawn.
     name = name.encode("utf-8", "replace").decode("utf-8")
     return name if len(name) <= width else name[: width - 1].rstrip() + "…"
+
+
+def cut_apart(names: Iterable[str], width: int) -> dict[str, str]:
+    """Names to draw, of `width` characters; where cutting their ends would make them alike, without their middles."""
+    drawn = {name: cut(name, width) for name in names}
+    if len(set(drawn.values())) == len(drawn):
+        return drawn
+    return {name: _without_middle(name, width) for name in drawn}
+
+
+def _without_middle(name: str, width: int) -> str:
+    if len(name) <= width:
+        return cut(name, width)
+    end = (width - 1) // 2
+    return cut(name[: width - 1 - end].rstrip() + "…" + name[len(name) - end :].lstrip(), width)

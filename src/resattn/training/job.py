@@ -86,6 +86,21 @@ def training_split(recipe: Recipe) -> PackedSplit:
     return open_split(recipe.data, KEPT if recipe.validate_on == HELD_OUT else "train")
 
 
+def open_splits(recipe: Recipe) -> tuple[PackedSplit, PackedSplit]:
+    """The images a run trains on and those it is measured on.
+
+    Raises ResattnError for data that is not prepared, or whose images are too small for the augmentation.
+    """
+    train, val = training_split(recipe), open_split(recipe.data, recipe.validate_on)
+    shortest = min(train.images.shape[1:3])
+    if recipe.augmentation.shift >= shortest:
+        raise ResattnError(
+            f"augmentation.shift is {recipe.augmentation.shift}, and the images of {recipe.data} are {shortest} pixels",
+            "choose a smaller shift",
+        )
+    return train, val
+
+
 def training_batches(
     recipe: Recipe, split: PackedSplit, *, count: int, rank: int = 0, world: int = 1, workers: int = 0
 ) -> TrainingBatches:
@@ -119,15 +134,8 @@ def without_steps(
     Raises what `train` raises before it begins.
     """
     processes.require_even_shares(recipe.batch_size)
-    train_split = training_split(recipe)
-    val_split = open_split(recipe.data, recipe.validate_on)
+    train_split, val_split = open_splits(recipe)
     _require_fit_for(processes, train_split, val_split)
-    shortest = min(train_split.images.shape[1:3])
-    if recipe.augmentation.shift >= shortest:
-        raise ResattnError(
-            f"augmentation.shift is {recipe.augmentation.shift}, and the images of {recipe.data} are {shortest} pixels",
-            "choose a smaller shift",
-        )
     keep_freed_memory()
     execution = first_decides(lambda: choose_execution(recipe.precision))
     network = starting_network(recipe, train_split.class_ids, weights)

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +19,8 @@ from resattn.files import make_folder, whole_file, whole_text_file
 from resattn.hardware import Execution
 from resattn.training.recipe import Recipe
 
+# What a result depends on beside its recipe, of all that is recorded.
+ORIGIN = ("commit", "cpu", "threads", "device", "precision", "versions", "platform")
 RECORDED_PACKAGES = ("resattn", "torch", "torchvision", "timm", "pytorch-lightning", "numpy", "pillow")
 
 
@@ -60,7 +62,7 @@ class RunFolder:
 
     @property
     def environment_file(self) -> Path:
-        """Versions, hardware and git commit."""
+        """Versions, hardware and git commit when the run began, and under `sittings` those it went on with later."""
         return self.path / "environment.json"
 
     @property
@@ -118,6 +120,17 @@ class RunFolder:
         with whole_text_file(self.recipe_file) as file:
             file.write(recipe.to_yaml())
 
+    def note_sitting(self, execution: Execution, *, processes: int = 1) -> None:
+        """Write down where and by which code the run goes on, where that is not as it was before."""
+        began = self.environment()
+        sittings = began.get("sittings", [])
+        here = {**environment(execution), "processes": processes}
+        before = {**began, **sittings[-1]} if sittings else began
+        if origin(here) == origin(before) and processes == before.get("processes", 1):
+            return
+        with whole_text_file(self.environment_file) as file:
+            file.write(json.dumps({**began, "sittings": [*sittings, here]}, indent=2) + "\n")
+
     def environment(self) -> dict[str, Any]:
         """What `environment.json` holds; ResattnError where there is none."""
         try:
@@ -169,6 +182,12 @@ def latest_unfinished(*, parent: Path = Path("runs")) -> RunFolder:
     if not open_runs:
         raise ResattnError(f"no unfinished run lies under {parent}/", "name one with --run-dir DIR")
     return max(open_runs, key=lambda run: max(path.stat().st_mtime for path in run.path.iterdir()))
+
+
+def origin(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an environment, what makes runs unlike each other; why the number format was chosen is measured each time."""
+    found = {name: recorded.get(name) for name in ORIGIN}
+    return {**found, "precision": str(recorded.get("precision")).split(":")[0]}
 
 
 def environment(execution: Execution) -> dict[str, object]:

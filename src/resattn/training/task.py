@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from resattn.data.batches import Batch
-from resattn.errors import ResattnError
+from resattn.errors import NotFinite
 from resattn.hardware import Execution
 from resattn.training.fine_tuning import classifier_logits, head_steps, training_logits
 from resattn.training.optimization import make_optimizer, make_schedule
@@ -20,7 +20,7 @@ from resattn.training.recipe import Recipe
 VALIDATION_METRICS = ("val_loss", "val_top1", "val_top5")
 
 
-class NonFiniteLoss(ResattnError):
+class NonFiniteLoss(NotFinite):
     """The loss became infinite or no number; going on would only spread it."""
 
 
