@@ -1,6 +1,6 @@
 """Classify a folder of images on all cores or machines of a Ray cluster, into Parquet files.
 
-    pip install resattn 'ray[data]'
+    pip install . 'ray[data]'
     python examples/ray_data.py photos/ predictions/ --workers 2
 
 On a cluster the folders are addresses that every machine can reach (s3://..., or a shared disk). Each worker holds one

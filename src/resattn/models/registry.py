@@ -83,7 +83,6 @@ def default_cfg(
         "crop_pct": 1.0,
         "first_conv": first_conv,
         "classifier": "head.fc",
-        "license": "apache-2.0",
         **more,
     }
 
@@ -144,10 +143,10 @@ def create_model(
 ) -> ResidualAttentionNetwork:
     """Build an architecture by its name, as `timm.create_model` would.
 
-    `pretrained` loads the weights that ship with the package; nothing is downloaded. `num_classes` None means the
-    variant's own default, or with `pretrained` the weights' own; any other number gives it a fresh head. `options`
-    are the variant's documented keyword options, with `in_chans` and `drop_rate` among them for all. Raises
-    ResattnError for an unknown name or option, and for `pretrained` where no weights ship.
+    `pretrained` loads the weights that ship with the package, without a download unless timm is given an address.
+    `num_classes` None means the variant's own default, or with `pretrained` the weights' own; any other number gives it
+    a fresh head. `options` are the variant's documented keyword options, with `in_chans` and `drop_rate` among them for
+    all. Raises ResattnError for an unknown name or option, and for `pretrained` where no weights ship.
     """
     if name.split(".")[0] not in _VARIANTS:
         close = difflib.get_close_matches(name, _VARIANTS, n=3)

@@ -65,7 +65,7 @@ class Recipe:
     model: str = "resattn_mini"
     """Network: one of `resattn models`."""
     model_options: dict[str, OptionValue] = field(default_factory=dict)
-    """Options of the network, such as drop_rate."""
+    """Options of the network, each by its name, with underscores: --model-options.drop_rate 0.1."""
     start_from: Annotated[str | None, Parameter(name=("--from", "--start-from"))] = None
     """Weights to begin with: pretrained (those that ship for the model), a run folder, or a .safetensors file."""
     head_first: float = 0.0
