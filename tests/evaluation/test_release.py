@@ -83,6 +83,16 @@ def test_the_card_says_all_of_it(trained_dots) -> None:
     assert str(trained_dots.home) not in card + json.dumps(facts)
 
 
+def test_the_card_of_a_run_that_went_on_elsewhere_says_so(trained_dots, tmp_path: Path) -> None:
+    began = RunFolder(trained_dots.run).environment()
+    environment = {**began, "sittings": [{**began, "commit": "another", "cpu": "Another CPU"}]}
+    release(trained_dots.run / "weights.safetensors", environment=environment, out=tmp_path, name="mine")
+    card = (tmp_path / "mine.md").read_text()
+    assert "| went on: commit | another |" in card and "| went on: machine | Another CPU; " in card
+    assert f"| commit | {began['commit'] or 'not recorded'} |" in card
+    assert "went on" not in (trained_dots.release / "resattn_mini.md").read_text()
+
+
 def test_weights_that_half_precision_would_spoil_stay_as_they_are(trained_dots, tmp_path: Path) -> None:
     network = resattn.load(trained_dots.run)
     metadata = read_metadata(trained_dots.run / "weights.safetensors")

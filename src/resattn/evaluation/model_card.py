@@ -1,5 +1,6 @@
 """The model card: what a released network is, how it was made, what it reaches, and what it may be used for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +69,7 @@ def _head(card: CardFacts) -> str:
 
 
 def _training(card: CardFacts) -> str:
-    facts, machine = card.facts, card.facts["machine"]
-    versions = facts["versions"] or {}
-    software = ", ".join(
-        f"{name} {versions[name]}" for name in ("python", "torch", "resattn") if name in versions
-    )
-    place = machine["cpu"] if machine["device"] == "cpu" else f"{machine['device']}, {machine['cpu']}"
+    facts = card.facts
     return "\n".join(
         [
             "## Training",
@@ -82,9 +78,8 @@ def _training(card: CardFacts) -> str:
             "|---|---|",
             f"| data | {facts['data']}, training split |",
             f"| training | {facts['steps']:,} steps, {facts['train_seconds'] / 60:.1f} minutes without validations |",
-            f"| machine | {place}; {machine['threads']} threads; {machine['platform']} |",
-            f"| software | {software} |",
-            f"| commit | {facts['commit'] or 'not recorded'} |",
+            *_origin(facts),
+            *(f"{row[:2]}went on: {row[2:]}" for sitting in facts["sittings"] for row in _origin(sitting)),
             f"| seed | {facts['seed']} |",
             "",
             "The whole recipe (`resattn train --recipe FILE` takes it):",
@@ -94,6 +89,20 @@ def _training(card: CardFacts) -> str:
             "```",
         ]
     )
+
+
+def _origin(facts: Mapping[str, Any]) -> list[str]:
+    """Rows of where and by what a training was computed."""
+    machine, versions = facts["machine"], facts["versions"] or {}
+    software = ", ".join(
+        f"{name} {versions[name]}" for name in ("python", "torch", "resattn") if name in versions
+    )
+    place = machine["cpu"] if machine["device"] == "cpu" else f"{machine['device']}, {machine['cpu']}"
+    return [
+        f"| machine | {place}; {machine['threads']} threads; {machine['platform']} |",
+        f"| software | {software} |",
+        f"| commit | {facts['commit'] or 'not recorded'} |",
+    ]
 
 
 def _figures(card: CardFacts) -> str:

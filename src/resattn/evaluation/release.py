@@ -134,11 +134,18 @@ def _facts(
         "train_seconds": metadata["train_seconds"],
         "steps": recipe["steps"],
         "seed": recipe["seed"],
+        **_origin(environment),
+        "sittings": [_origin(sitting) for sitting in environment.get("sittings", [])],
+        "released_with": f"resattn {__version__}",
+        "recipe": metadata["recipe"],
+    }
+
+
+def _origin(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "commit": environment.get("commit"),
         "machine": {name: environment.get(name) for name in ("cpu", "threads", "device", "platform")},
         "versions": environment.get("versions"),
-        "released_with": f"resattn {__version__}",
-        "recipe": metadata["recipe"],
     }
 
 
