@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from resattn.data.packed import open_split
 from resattn.data.shapes import prepare_shapes
@@ -30,8 +31,13 @@ def test_corruptions_are_measured_into_the_run(trained_dots, capsys: pytest.Capt
     page = (docs / "results.md").read_text()
     assert f"Mean corruption accuracy **{result['mean_corruption_accuracy']:.2%}**" in page
     assert "| gaussian noise | noise |" in page
-    published = sorted(path.name for path in (docs / "results").glob("*/*"))
-    assert published == ["corruptions.json", "corruptions.png"]  # which shows none of the images
+    (published,) = (docs / "results").glob("*/*.png")
+    assert {path.name for path in published.parent.iterdir()} == {"corruptions.json", "corruptions.png"}
+    with (
+        Image.open(published) as ours,
+        Image.open(trained_dots.run / "corruptions-dots-val/corruptions.png") as whole,
+    ):
+        assert ours.width < whole.width  # without the column of images
     assert 0 <= result["mean_corruption_accuracy"] <= 1
     folder = trained_dots.run / "corruptions-dots-val"
     written = json.loads((folder / "corruptions.json").read_text())
@@ -100,8 +106,10 @@ def test_what_is_published_says_by_which_command(
 ) -> None:
     for source in (trained_dots.run, "resattn_mini"):
         told(capsys, source, "--corruptions", "--limit", 4, "--publish", tmp_path)
-    told(capsys, trained_dots.run, "--corruptions", "--split", "train", "--precision", "bf16", "--limit", 4,
-         "--publish", tmp_path)  # fmt: skip
+    again = ["--split", "val", "--batch-size", 3]  # the same measurement in other words: it takes its place
+    told(capsys, "resattn_mini", "--corruptions", "--limit", 4, *again, "--publish", tmp_path)
+    other = ["--split", "train", "--precision", "bf16"]
+    told(capsys, trained_dots.run, "--corruptions", "--limit", 4, *other, "--publish", tmp_path)
     page = (tmp_path / "results.md").read_text()
     assert (
         f"`resattn evaluate {trained_dots.run} --corruptions --split=train --precision=bf16 --limit=4`"
@@ -111,7 +119,7 @@ def test_what_is_published_says_by_which_command(
     drawings = re.findall(r"!\[corruptions\]\((.*)\)", page)
     assert len(drawings) == 3 and all((tmp_path / drawing).is_file() for drawing in drawings)
     assert f"`resattn evaluate {trained_dots.run} --corruptions --limit=4`" in page
-    assert "`resattn evaluate resattn_mini --corruptions --limit=4`" in page
+    assert "`resattn evaluate resattn_mini --corruptions --split=val --batch-size=3 --limit=4`" in page
     assert "## What does resattn_mini bear, on dots?" in page
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from resattn import figures
-from resattn.figures.style import headed_figure, short_name
+from resattn.figures.style import cut_apart, headed_figure, short_name
 
 RNG = np.random.default_rng(0)
 
@@ -250,3 +250,17 @@ def test_a_long_title_takes_lines_that_fit(tmp_path: Path) -> None:
     edges = [text.get_window_extent() for text in (title, subtitle)]
     assert all(edge.x1 < 9.0 * figure.dpi for edge in edges)
     assert edges[1].y1 < edges[0].y0
+
+
+def test_names_that_are_cut_stay_different() -> None:
+    names = [
+        "plain",
+        "inception residual attention, version 2",
+        "inception residual attention, version 3",
+        "inception residual attention, 10 % of labels wrong, whole",
+        "inception residual attention, 30 % of labels wrong, whole",
+    ]
+    drawn = cut_apart(names, 30)
+    assert list(drawn) == names and len(set(drawn.values())) == len(names)
+    assert all(len(text) <= 30 for text in drawn.values())
+    assert drawn["plain"] == "plain" and drawn[names[2]].endswith("version 3")

@@ -64,7 +64,8 @@ def evaluate(
     limit
         With --localization, --corruptions and --corruption-archive: measure that many images, spread over the split.
     publish
-        With --localization and --corruptions: also put the table into this folder of documents, in its results.md.
+        With --localization and --corruptions: also put the table into this folder of documents, in its results.md; of
+        corruptions a figure, too.
     submission
         Write predictions to this file, one line an image, and measure nothing.
     out
@@ -155,7 +156,7 @@ class _Asked:
     """What is to be measured on, how, and where it goes.
 
     `labelled` are the images where they are no data set's; `run` is the run folder, where the network came from one;
-    `options` are those of the command that change what is measured.
+    `options` are those of the command that say what is measured and how.
     """
 
     source: str

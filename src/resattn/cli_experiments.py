@@ -98,7 +98,8 @@ def compare(
     recipe_file
         Ask the question by another recipe, such as paper-cifar, in place of all that the file says but its networks.
     publish
-        Also put table and figures into this folder of documents, and write its results.md anew; not when stopped.
+        Also put table and figures into this folder of documents, and write its results.md anew; refused while runs are
+        left, those of other processes too.
     """
     from resattn.experiments import comparing, publishing
     from resattn.experiments.comparison import read_comparison

@@ -1,5 +1,6 @@
 """One process at a time in a folder, also where only the file in it is seen, as from another machine."""
 
+import errno
 import fcntl
 import subprocess
 import sys
@@ -81,3 +82,17 @@ def test_a_folder_stays_where_something_is_in_it(tmp_path: Path, content: bool) 
         if content:
             (folder / "file").touch()
     assert folder.exists() == content
+
+
+def test_a_file_system_without_locks_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr("resattn.data.locking._told", set())
+    for name in ("a", "b"):
+        with locked(tmp_path / name, when_busy="leave") as free:
+            assert free
+    assert capsys.readouterr().err.count("has no locks (flock)") == 1

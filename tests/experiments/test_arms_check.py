@@ -43,29 +43,35 @@ def test_options_that_change_something_are_not(dots: str, options: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("optimizer", "fields"),
     [
-        {"optimization.rest_lr": 0.5},  # muon's
-        {"optimization": {"muon_iterations": 3}},
-        {"size_ramp": 0.1},  # images do not grow
-        {"augmentation.mix_until": 0.5},  # none are mixed
+        ("adamw", {"optimization.rest_lr": 0.5}),
+        ("adamw", {"optimization": {"muon_iterations": 3}}),
+        ("muon", {"optimization.beta2": 0.5}),
+        ("muon", {"size_ramp": 0.1}),  # images do not grow
+        ("muon", {"augmentation.mix_until": 0.5}),  # none are mixed
     ],
 )
-def test_fields_that_have_no_say_beside_others_are_refused(dots: str, fields: dict[str, Any]) -> None:
+def test_fields_that_have_no_say_beside_others_are_refused(
+    dots: str, optimizer: str, fields: dict[str, Any]
+) -> None:
+    base = {**TOY["fields"], "optimization": {"optimizer": optimizer}}
     with pytest.raises(ResattnError, match="arms.other changes nothing"):
-        toy(arms={"other": fields})
+        toy(fields=base, arms={"other": fields})
 
 
 def test_arms_are_measured_on_the_same_images_at_whatever_size(dots: str, tmp_path: Path, draw_dots) -> None:
     names = {"red": (1, 0, 0), "blue": (0, 0, 1)}
-    for name, images, size in (("many", 60, 16), ("large", 60, 24), ("few", 50, 16)):
-        prepare_image_folder(
-            draw_dots(tmp_path / name, names, images=images, side=16), name=name, size=size, val_share=0.2
-        )
+    for name, images, size in (("many", 60, 16), ("large", 60, 24), ("few", 50, 16), ("others", 60, 16)):
+        folder = draw_dots(tmp_path / name, names, images=images, side=16)
+        for file in folder.glob("*/*") if name == "others" else ():
+            file.rename(file.with_stem(f"other-{file.stem}"))
+        prepare_image_folder(folder, name=name, size=size, val_share=0.2)
     fields = {**TOY["fields"], "data": "many"}
     require_arms_fit(toy(fields=fields, arms={"large": {"data": "large"}}).recipes)
-    with pytest.raises(ResattnError, match="arm few is measured on few, and plain on many"):
-        compare(toy(fields=fields, arms={"few": {"data": "few"}}))
+    for data in ("few", "others"):
+        with pytest.raises(ResattnError, match=f"arm a is measured on {data}, and plain on many"):
+            compare(toy(fields=fields, arms={"a": {"data": data}}))
 
 
 def test_what_would_stop_an_arm_later_stops_the_comparison_before_the_first_run(
@@ -73,7 +79,7 @@ def test_what_would_stop_an_arm_later_stops_the_comparison_before_the_first_run(
 ) -> None:
     for arm, told in (
         ({"augmentation.shift": 64}, r"arm other: augmentation\.shift is 64"),
-        ({"data": "nowhere"}, "arm other: .*nowhere is not prepared"),
+        ({"data": "nowhere"}, "arm other: there is no data set 'nowhere'"),
         ({"start_from": str(trained_dots.run)}, "arm other: .* holds weights of resattn_mini"),
     ):
         with pytest.raises(ResattnError, match=told):

@@ -1,5 +1,6 @@
 """A run that was killed ends in the very weights it would have ended in, bit for bit."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from resattn.training.history import read_rows
 from resattn.training.recipe import Optimization, Recipe
 from resattn.training.run import resume, train
 from resattn.training.run_folder import RunFolder
+from resattn.training.task import Classification
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 
@@ -237,13 +239,27 @@ def test_images_of_another_size_are_refused(dots: str, tmp_path: Path) -> None:
 def test_where_a_run_went_on_is_written_down_once(
     dots: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
-    train(recipe_of(dots), folder)
+    folder, original, stop = RunFolder(tmp_path / "run"), Classification.training_step, [2]
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == stop[0]:
+            raise InterruptedError
+        return original(self, batch, batch_idx)
+
+    def go_on(commit: str, until: int) -> None:
+        monkeypatch.setattr("resattn.training.run_folder._commit", lambda: commit)
+        stop[0] = until
+        with pytest.raises(InterruptedError) if until < 8 else contextlib.nullcontext():
+            resume(folder, checkpoint_seconds=0)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(InterruptedError):
+        train(recipe_of(dots, steps=8), folder, checkpoint_seconds=0)
     began = folder.environment()
-    for commit in (began["commit"], "another", "another", began["commit"]):
-        monkeypatch.setattr("resattn.training.run_folder._commit", lambda commit=commit: commit)
-        folder.results_file.unlink()
-        resume(folder)
+    for commit, until in ((began["commit"], 3), ("another", 4), ("another", 5), (began["commit"], 8)):
+        go_on(commit, until)
+    folder.results_file.unlink()
+    go_on("of the evaluation alone", 8)
     now = folder.environment()
     assert [sitting["commit"] for sitting in now.pop("sittings")] == ["another", began["commit"]]
     assert now == began

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -92,13 +91,19 @@ def _flock(descriptor: int, path: Path, when_busy: Literal["wait", "leave"]) -> 
     except OSError as error:
         if error.errno == errno.ESTALE:  # removed by another machine
             raise FileNotFoundError from error
-        _tell_of_no_locks(path.parent if path.name == LOCK else path)
+        _tell_of_no_locks(os.fstat(descriptor).st_dev, path)
 
 
-@cache
-def _tell_of_no_locks(folder: Path) -> None:
+_told: set[int] = set()
+
+
+def _tell_of_no_locks(device: int, path: Path) -> None:
+    """Once for each file system."""
+    if device in _told:
+        return
+    _told.add(device)
     print(
-        f"note: the file system of {folder} has no locks (flock): two processes at work there would not see each other",
+        f"note: the file system of {path} has no locks (flock): two processes at work there would not see each other",
         file=sys.stderr,
         flush=True,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -79,7 +80,7 @@ def _training(card: CardFacts) -> str:
             f"| data | {facts['data']}, training split |",
             f"| training | {facts['steps']:,} steps, {facts['train_seconds'] / 60:.1f} minutes without validations |",
             *_origin(facts),
-            *(f"{row[:2]}went on: {row[2:]}" for sitting in facts["sittings"] for row in _origin(sitting)),
+            *_went_on(facts),
             f"| seed | {facts['seed']} |",
             "",
             "The whole recipe (`resattn train --recipe FILE` takes it):",
@@ -102,6 +103,17 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
         f"| machine | {place}; {machine['threads']} threads; {machine['platform']} |",
         f"| software | {software} |",
         f"| commit | {facts['commit'] or 'not recorded'} |",
+    ]
+
+
+def _went_on(facts: Mapping[str, Any]) -> list[str]:
+    """Of later sittings what the one before had otherwise."""
+    sittings = [_origin(sitting) for sitting in (facts, *facts["sittings"])]
+    return [
+        f"| went on: {row.removeprefix('| ')}"
+        for before, now in pairwise(sittings)
+        for row in now
+        if row not in before
     ]
 
 

@@ -53,7 +53,9 @@ def _require_same_images(arm: _Arm, control: _Arm) -> None:
     """The same data at another size is fine: a size is a question too."""
     if arm.recipe.data == control.recipe.data:
         return
-    one, other = ((each.val.class_ids, each.val.labels.tobytes()) for each in (arm, control))
+    one, other = (
+        (each.val.class_ids, each.val.labels.tobytes(), each.val.file_names) for each in (arm, control)
+    )
     if one != other:
         raise ResattnError(
             f"arm {arm.name} is measured on {arm.recipe.data}, and {control.name} on {control.recipe.data}: scores on "

@@ -52,9 +52,10 @@ def write_page(report: Mapping[str, Any], drawn: Sequence[str], path: Path) -> N
 
 def _machines(runs: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
     """Where the runs come from, or went on, each origin once, with how many there are of it."""
-    origins = [each for run in runs if run["origin"] for each in (run["origin"], *run["sittings"])]
+    met = [(run["origin"], *run["sittings"]) for run in runs if run["origin"]]
+    origins = [each for sittings in met for each in sittings]
     different = [origin for number, origin in enumerate(origins) if origin not in origins[:number]]
-    return [(origins.count(origin), origin) for origin in different]
+    return [(sum(origin in sittings for sittings in met), origin) for origin in different]
 
 
 def _inline(path: Path) -> Markup:

@@ -37,8 +37,6 @@ def settle(comparison: Comparison, pool: Path) -> Settled:
     Steps that fit into a time are measured, once, and kept beside the runs in the folder `pool`. Raises ResattnError
     for data and models that are not there.
     """
-    # Counted whatever is held equal: it finds a model that cannot be built before anything is measured or trained.
-    costs = {arm: training_cost(recipe) for arm, recipe in comparison.recipes.items()}
     if comparison.equal == "time":
         return _steps_in_time(comparison, comparison.recipes, pool)
     control = comparison.recipes[comparison.control]
@@ -49,6 +47,7 @@ def settle(comparison: Comparison, pool: Path) -> Settled:
     steps = measured.steps[comparison.control]
     if comparison.equal == "steps":
         return Settled(dict.fromkeys(comparison.recipes, steps), measured.precision)
+    costs = {arm: training_cost(recipe) for arm, recipe in comparison.recipes.items()}
     whole = steps * costs[comparison.control]
     return Settled({arm: max(1, round(whole / cost)) for arm, cost in costs.items()}, measured.precision)
 

@@ -127,7 +127,10 @@ def publish_measurement(
     takes its place. `drawing` is shown above the table. Returns the page. Raises ResattnError where the disk refuses.
     """
     command = shlex.join(["resattn", "evaluate", source, *options])
-    said = [options[0].removeprefix("--"), source, result["data"], result["split"], *options[1:]]
+    # Data and split are told by what they came to, and how many images are computed together changes nothing.
+    told_otherwise = ("--data=", "--split=", "--batch-size=")
+    others = [option for option in options[1:] if not option.startswith(told_otherwise)]
+    said = [options[0].removeprefix("--"), source, result["data"], result["split"], *others]
     name = re.sub(r"[^\w.]+", "-", "-".join(said)).strip("-.")
     place = docs / "results" / name
     there = place / f"{kind}.json"

@@ -1,4 +1,4 @@
-"""What a recipe says that has an effect: fields that others switch off left at their defaults."""
+"""What a recipe says that has an effect: fields that another one switches off are left at their defaults."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ Group = TypeVar("Group", Optimization, Augmentation)
 UNUSED: dict[str, Sequence[str]] = {
     "sgd": ("beta2", "rest_lr", "muon_iterations"),
     "adamw": ("rest_lr", "muon_iterations"),
-    "muon": (),
+    "muon": ("beta2",),
 }
 
 
 def effective(recipe: Recipe) -> Recipe:
-    """The recipe with every field at its default that makes no difference beside the others."""
+    """The recipe with fields at their defaults that its optimizer, its mixing or its image sizes have no use for."""
     unused = UNUSED[recipe.optimization.optimizer]
     optimization = _at_defaults(recipe.optimization, Optimization(), unused)
     augmentation = recipe.augmentation

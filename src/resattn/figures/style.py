@@ -101,11 +101,13 @@ def cut(name: str, width: int) -> str:
 
 
 def cut_apart(names: Iterable[str], width: int) -> dict[str, str]:
-    """Names to draw, of `width` characters; where cutting their ends would make them alike, without their middles."""
-    drawn = {name: cut(name, width) for name in names}
-    if len(set(drawn.values())) == len(drawn):
-        return drawn
-    return {name: _without_middle(name, width) for name in drawn}
+    """Names to draw, of `width` characters; what another would be like when cut is cut in its middle, or numbered."""
+    drawn: dict[str, str] = {}
+    for number, name in enumerate(names, 1):
+        met = set(drawn.values())
+        tried = (cut(name, width), _without_middle(name, width), cut(f"{number} {name}", width))
+        drawn[name] = next((each for each in tried if each not in met), name)
+    return drawn
 
 
 def _without_middle(name: str, width: int) -> str:

@@ -114,7 +114,8 @@ def resume(
         job = replace(job, listeners=listeners, series=series)
         first_decides(check_data)
         first_decides(lambda: _hold(folder, held))
-        first_decides(lambda: folder.note_sitting(job.execution, processes=processes.world))
+        if not folder.weights_file.exists():  # else it is evaluated only
+            first_decides(lambda: folder.note_sitting(job.execution, processes=processes.world))
         return _carry_out(job, checkpoint_seconds)
 
 

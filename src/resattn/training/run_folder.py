@@ -125,7 +125,7 @@ class RunFolder:
         began = self.environment()
         sittings = began.get("sittings", [])
         here = {**environment(execution), "processes": processes}
-        before = {**began, **sittings[-1]} if sittings else began
+        before = sittings[-1] if sittings else began
         if origin(here) == origin(before) and processes == before.get("processes", 1):
             return
         with whole_text_file(self.environment_file) as file:
