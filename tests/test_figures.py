@@ -252,6 +252,19 @@ def test_a_long_title_takes_lines_that_fit(tmp_path: Path) -> None:
     assert edges[1].y1 < edges[0].y0
 
 
+def test_a_curve_that_begins_far_above_the_others_does_not_flatten_them() -> None:
+    steps, calm = np.arange(1, 9), np.linspace(3.0, 1.2, 8)
+    curves = {
+        "calm": [(steps, calm), (steps, calm + 0.1)],
+        "wild": [(steps, np.array([100, 9, 2.3, *calm[3:]]))],
+    }
+    (axes,) = figures.curves_by_arm(curves, horizontal="step", vertical="loss").axes
+    assert 0.8 < axes.get_ylim()[0] < 1.2 and 3.1 < axes.get_ylim()[1] < 9
+    assert axes.texts[0].get_text() == "above the axis: wild (to 100)"
+    (axes,) = figures.curves_by_arm({"calm": curves["calm"]}, horizontal="step", vertical="loss").axes
+    assert not any("above" in text.get_text() for text in axes.texts)
+
+
 def test_names_that_are_cut_stay_different() -> None:
     names = [
         "plain",
