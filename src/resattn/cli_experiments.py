@@ -38,7 +38,7 @@ def tune(
         The study's name; all it writes lies in runs/tune/STUDY.
     search
         FIELD=SPEC, once or more. SPEC is a,b,c (choices) or LOW:HIGH, int:LOW:HIGH or log:LOW:HIGH (ranges), such as
-        optimization.lr=log:0.005:0.08 or model_options.mask_width=16,32.
+        optimization.lr=log:0.005:0.08, model_options.mask_width=16,32 or model_options.masked_stages=1,1+2,2+3 (lists).
     trials
         Finished trials the study has in the end, those of earlier commands counted.
     time_limit
@@ -47,8 +47,8 @@ def tune(
         Database that machines share, such as postgresql://host/name or sqlite:///study.db. It is recorded in the run
         folders: keep a password out of it (~/.pgpass). A journal in the study's folder where left out.
     pruner
-        What ends trials early: median (worse than half of the others at a validation), hyperband (give it more
-        --validations), or none.
+        What ends trials early: median (from the middle of a run on, worse at a validation than half of the finished
+        ones), hyperband (give it more --validations), or none, for fields that act late in a run.
     recipe_file
         A recipe (YAML), or the name of one that ships with resattn; options given beside it have the last word.
     """

@@ -163,7 +163,7 @@ def test_equal_time_is_measured_once_and_later_arms_beside_a_known_one(
     timed = toy(fields=fields, arms=small, equal="time", time="20s")
     # Seconds a step of plain and of small: the machine slows down in the second turn, and the third is disturbed.
     turns = [[0.01, 0.025], [0.03, 0.075], [0.02, 0.4]]
-    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", lambda probes, budget: turns)
+    monkeypatch.setattr("resattn.experiments.steps_in_time.measure_in_turns", lambda probes, budget: turns)
     steps = {run.arm: run.recipe.steps for run in planned_runs(timed)}
     assert steps == {"plain": 1000, "small": 400}
     assert {(run.arm, run.recipe.steps) for run in planned_runs(timed)} == set(steps.items())
@@ -176,7 +176,7 @@ def test_equal_time_is_measured_once_and_later_arms_beside_a_known_one(
     file.write_text(json.dumps({key: {"steps": 100 * steps["plain"], "machine": "another"}}))
     there = {run.arm: run.recipe.steps for run in planned_runs(timed)}
     assert there == {"plain": 100_000, "small": 40_000}
-    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", None)
+    monkeypatch.setattr("resattn.experiments.steps_in_time.measure_in_turns", None)
     equal = planned_runs(toy(fields=fields, equal="steps", time="20s", seeds=1))
     assert [run.recipe.steps for run in equal] == [there["plain"], there["plain"]]
 
@@ -187,17 +187,17 @@ def test_steps_that_were_measured_apart_are_told(dots: str, monkeypatch: pytest.
     for model, seconds in (("resattn_mini_plain", 0.01), ("resattn_small_plain", 0.1)):
         turns = [[seconds]]
         monkeypatch.setattr(
-            "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget, t=turns: t
+            "resattn.experiments.steps_in_time.measure_in_turns", lambda probes, budget, t=turns: t
         )
         other = {"hot": {"optimization.lr": 0.01}}
         planned_runs(toy(fields={**fields, "model": model}, arms=other, equal="steps", time="0.05s"))
-    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", None)
+    monkeypatch.setattr("resattn.experiments.steps_in_time.measure_in_turns", None)
     report = compare(toy(fields=fields, arms=arms, equal="time", time="0.05s", seeds=1))
     assert [run.planned_steps for run in report.runs] == [5, 1]
     assert any('The steps of "small" were measured for other comparisons' in each for each in report.remarks)
     Path("runs/compare/runs/steps-in-time.json").unlink()
     monkeypatch.setattr(
-        "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget: [[0.01] * len(probes)]
+        "resattn.experiments.steps_in_time.measure_in_turns", lambda probes, budget: [[0.01] * len(probes)]
     )
     report = compare(toy(fields=fields, arms=arms, equal="time", time="0.05s", seeds=1))
     assert not any("for other comparisons" in each for each in report.remarks)
@@ -296,7 +296,7 @@ def test_measured_steps_come_with_their_number_format_and_go_with_the_size_of_th
     timed = toy(fields=fields, arms={"exact": {"precision": "bf16"}}, equal="time", time="20s", seeds=1)
     monkeypatch.setenv("RESATTN_PRECISION", "fp32")
     monkeypatch.setattr(
-        "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget: [[0.01] * len(probes)]
+        "resattn.experiments.steps_in_time.measure_in_turns", lambda probes, budget: [[0.01] * len(probes)]
     )
     assert [run.recipe.precision for run in planned_runs(timed)] == ["fp32", "bf16"]
     monkeypatch.setenv("RESATTN_PRECISION", "bf16")  # what another machine would choose, later
@@ -304,7 +304,7 @@ def test_measured_steps_come_with_their_number_format_and_go_with_the_size_of_th
     assert [run.recipe.precision for run in runs] == ["fp32", "bf16"]
     assert [run.recipe.steps for run in runs] == [2000, 2000]
     monkeypatch.setattr(
-        "resattn.experiments.held_equal.measure_in_turns", lambda probes, budget: [[0.1, 0.1]]
+        "resattn.experiments.steps_in_time.measure_in_turns", lambda probes, budget: [[0.1, 0.1]]
     )
     file = POOL / "steps-in-time.json"
     known = json.loads(file.read_text())

@@ -149,7 +149,7 @@ def test_a_signal_while_steps_are_measured_leaves_the_report_alone(
     def interrupted(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("resattn.experiments.held_equal.measure_in_turns", interrupted)
+    monkeypatch.setattr("resattn.experiments.steps_in_time.measure_in_turns", interrupted)
     toy(fields=without_length(), equal="time", time="5s")
     with pytest.raises(SystemExit) as left:
         app(["compare", "toy.yaml", "--publish", "docs"])

@@ -2,7 +2,7 @@ import pytest
 
 from resattn.errors import ResattnError
 from resattn.experiments.plan import make_plan
-from resattn.experiments.search_space import Choices, Range, in_words, parse_search
+from resattn.experiments.search_space import Choices, Range, in_words, parse_field, parse_search
 from resattn.training.recipe import Optimization, Recipe
 
 BASE = Recipe(steps=100, optimization=Optimization(lr=0.5))
@@ -21,6 +21,7 @@ BASE = Recipe(steps=100, optimization=Optimization(lr=0.5))
         ("model_options.mask_width=16,32", "model_options.mask_width", Choices((16, 32))),
         ("time=20m,null", "time", Choices(("20m", None))),
         ("data=7,null", "data", Choices(("7", "null"))),
+        ("model_options.masked_stages=1,1+2", "model_options.masked_stages", Choices((1, "1+2"))),
     ],
 )
 def test_specs_are_read_as_the_field_takes_them(text: str, field: str, domain: Choices | Range) -> None:
@@ -64,6 +65,13 @@ def test_values_take_their_place_in_the_recipe() -> None:
     recipe = space.recipe({"optimization.lr": 2, "model_options.mask_width": 16})
     assert recipe == BASE.replace(optimization=Optimization(lr=2.0), model_options={"mask_width": 16})
     assert len(space.corners()) == 4
+
+
+def test_lists_of_a_model_s_options_are_joined_by_plus() -> None:
+    space = parse_search(["model_options.masked_stages=1,1+2,2+3"], BASE)
+    stages = [recipe.model_options["masked_stages"] for recipe in space.corners()]
+    assert stages == [1, [1, 2], [2, 3]]
+    assert parse_field("model_options.masked_stages=2+3", BASE, source="--set")[1] == "2+3"
 
 
 def test_a_searched_length_replaces_the_others() -> None:

@@ -144,6 +144,38 @@ def test_a_trial_that_falls_behind_is_ended_and_can_be_gone_on_with(
     assert read_rows(folder.metrics_file)[-1]["step"] == "5"
 
 
+def test_trials_of_a_time_make_as_many_steps_however_busy_the_machine_is(
+    dots: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Seconds a step of the study's recipe and of each trial: the machine is half as fast from the second trial on.
+    turns = iter([[[0.01, 0.01]], [[0.02, 0.02]], [[0.02, 0.04]]])
+    monkeypatch.setattr(
+        "resattn.experiments.steps_in_time.measure_in_turns", lambda probes, budget: next(turns)
+    )
+    report = tune(plan_of(3, recipe=TINY.replace(steps=None, time="0.06s"), search=["label_smoothing=0:0.3"]))
+    assert [row.steps for row in report.trials] == [6, 6, 3]
+    assert "trials are judged on 8 held-out images, of which one is 12.5 points" in capsys.readouterr().err
+    assert report.best_recipe is not None
+    best = Recipe.from_yaml(report.best_recipe)
+    assert (best.time, best.steps) == ("0.06s", None)
+
+
+def test_a_run_is_not_judged_before_its_middle(dots: str) -> None:
+    plan = plan_of(1, recipe=TINY.replace(steps=40, validations=4), search=["label_smoothing=0:0.3"])
+    with open_study(plan) as study:
+        for value in (1.0, 1.0, 1.0, 1.0):
+            study.optuna_study.add_trial(
+                create_trial(
+                    params={"label_smoothing": 0.1}, distributions=study_storage._distributions(plan.space), value=value,
+                    intermediate_values={1: 1.01, 2: 0.0, 3: 1.01},
+                )
+            )  # fmt: skip
+    trials = tune(
+        plan_of(5, recipe=TINY.replace(steps=40, validations=4), search=["label_smoothing=0:0.3"])
+    ).trials
+    assert trials[4].state == "pruned" and len(trials[4].curve[0]) == 3
+
+
 def test_a_loss_that_is_not_finite_ends_the_trial_and_not_the_study(
     dots: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,9 @@ from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.experiments.arms_check import require_arms_fit
 from resattn.experiments.comparison import Comparison
-from resattn.experiments.held_equal import in_format, settle
+from resattn.experiments.held_equal import settle
 from resattn.experiments.recipe_key import recipe_key
+from resattn.experiments.steps_in_time import in_format
 from resattn.training.fine_tuning import starting_weights
 from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from resattn.errors import ResattnError
 from resattn.training.recipe import RUN_LENGTHS, Recipe
 
 Value = bool | int | float | str | None
+LIST = re.compile(r"\d+(\+\d+)+")
 HOW = "write FIELD=a,b,c or FIELD=lo:hi or FIELD=int:lo:hi or FIELD=log:lo:hi"
 
 
@@ -54,7 +56,8 @@ class SearchSpace:
 def parse_search(texts: Iterable[str], base: Recipe) -> SearchSpace:
     """Read "FIELD=SPEC" texts, where SPEC is `a,b,c`, `lo:hi`, `int:lo:hi` or `log:lo:hi`.
 
-    Values are those the fields of `base` take; `null` stands for none, and dashes in a field's name for underscores.
+    Values are those the fields of `base` take; `null` stands for none, 1+2 for a list of whole numbers (options of a
+    model), and dashes in a field's name for underscores.
     Raises ResattnError, naming the text, for a field that is not there, a value it does not take and a range that
     is none.
     """
@@ -208,7 +211,7 @@ def _ends(domain: Range) -> tuple[Value, Value]:
 
 
 def replaced(base: Recipe, values: Mapping[str, Value], source: str) -> Recipe:
-    """`base` with fields replaced, by dotted name, and validated as a file would be.
+    """`base` with fields replaced, by dotted name, and validated as a file would be; 1+2 is a list of a model's option.
 
     Raises ResattnError, naming `source` and the field, for fields that are not there and values they do not take.
     """
@@ -216,11 +219,14 @@ def replaced(base: Recipe, values: Mapping[str, Value], source: str) -> Recipe:
     if any(name in RUN_LENGTHS for name in values):
         fields.update(dict.fromkeys(RUN_LENGTHS))
     for name, value in values.items():
-        _put(fields, name, value, source)
+        if isinstance(value, str) and name.startswith("model_options.") and LIST.fullmatch(value):
+            _put(fields, name, [int(part) for part in value.split("+")], source)
+        else:
+            _put(fields, name, value, source)
     return Recipe.from_mapping(fields, source=source)
 
 
-def _put(fields: dict[str, Any], name: str, value: Value, source: str) -> None:
+def _put(fields: dict[str, Any], name: str, value: Value | list[int], source: str) -> None:
     *groups, last = name.split(".")
     for depth, group in enumerate(groups):
         fields = fields.setdefault(group, {})

@@ -1,6 +1,7 @@
 """What a study leaves for people: trials.csv, best.yaml, study.png."""
 
 import csv
+import math
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -10,16 +11,21 @@ import numpy as np
 import optuna
 
 from resattn import figures
+from resattn.data.held_out import HELD_OUT
 from resattn.data.locking import locked
+from resattn.data.packed import open_split
 from resattn.experiments.plan import Plan
 from resattn.experiments.search_space import short_names, shown
 from resattn.experiments.study_storage import StudyStorage
 from resattn.experiments.trial_record import TrialRecord, best_first, records
 from resattn.files import whole_text_file
+from resattn.training.recipe import Recipe
 from resattn.training.stopping import TrainingStopped
 
 HIGHLIGHTED = 3
 FEWEST_FOR_IMPORTANCE = 4
+# Held-out images below which a difference of a point or two says nothing.
+FEWEST_TO_JUDGE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +86,37 @@ def _write_as_it_stands(plan: Plan, study: StudyStorage, stopped: TrainingStoppe
         [row.number for row in best[:HIGHLIGHTED]],
         [_key(row) for row in best[:HIGHLIGHTED]],
         title=f"Study {plan.study}",
-        subtitle=f"{plan.space.base.model} on {plan.space.base.data}, {report.summary}",
+        subtitle=f"{plan.space.base.model} on {plan.space.base.data}, {report.summary}; {_judges(plan.space.base)}",
     )
     figures.save(figure, plan.folder / "study.png")
     return report
+
+
+def few_images(recipe: Recipe) -> str:
+    """What a study has to know of held-out images that are too few to tell trials apart; empty where they are not."""
+    images = _held_out(recipe)
+    if images >= FEWEST_TO_JUDGE:
+        return ""
+    return (
+        f"trials are judged on {images} held-out images, of which one is {100 / images:.1f} points; the standard error "
+        f"of an accuracy of 80 % is {_chance(images):.1f}. Compare the best with `resattn compare` and several seeds"
+    )
+
+
+def _judges(recipe: Recipe) -> str:
+    images = _held_out(recipe)
+    return f"judged on {images:,} held-out images" + (
+        f" (± {_chance(images):.1f} points by chance)" if images < FEWEST_TO_JUDGE else ""
+    )
+
+
+def _held_out(recipe: Recipe) -> int:
+    return len(open_split(recipe.data, HELD_OUT).images)
+
+
+def _chance(images: int) -> float:
+    """The standard error of an accuracy of 80 %, in points."""
+    return 100 * math.sqrt(0.8 * 0.2 / images)
 
 
 def _key(row: TrialRecord) -> dict[str, str]:

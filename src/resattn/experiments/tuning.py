@@ -16,7 +16,8 @@ from resattn.data.packed import open_split
 from resattn.errors import CannotWrite, NotFinite, ResattnError
 from resattn.experiments.plan import Plan
 from resattn.experiments.search_space import SearchSpace, in_words
-from resattn.experiments.study_report import StudyReport, write_report
+from resattn.experiments.steps_in_time import in_format, steps_in_time
+from resattn.experiments.study_report import StudyReport, few_images, write_report
 from resattn.experiments.study_storage import StudyStorage, finished, open_study
 from resattn.experiments.trial_record import (
     DIVERGED,
@@ -29,6 +30,8 @@ from resattn.experiments.trial_record import (
 )
 from resattn.models.registry import build_described
 from resattn.training import run
+from resattn.training.job import DEFAULT_TIME
+from resattn.training.recipe import Recipe
 from resattn.training.run_folder import RunFolder
 from resattn.training.stopping import Listener, RunEnded, StopSignals, TrainingStopped
 
@@ -44,6 +47,8 @@ def tune(plan: Plan) -> StudyReport:
     three trials in a row that failed for other reasons than a loss that is not finite.
     """
     _check_parts(plan.space)
+    if note := few_images(plan.space.base):
+        _say(f"note: {note}")
     with open_study(plan) as study:
         stopped = None
         try:
@@ -134,7 +139,7 @@ def _outcome(study: StudyStorage, trial: optuna.Trial, folder: RunFolder) -> _Ou
 
 
 def _twin(study: StudyStorage, trial: optuna.Trial) -> optuna.trial.FrozenTrial | None:
-    """A finished trial of the same recipe: a run of it would end in the same weights, bit for bit."""
+    """A finished trial of the same values: a run of it would make the same steps and end in the same weights."""
     complete = (other for other in study.trials() if other.state == TrialState.COMPLETE)
     return next((other for other in complete if other.params == trial.params), None)
 
@@ -147,8 +152,23 @@ def _train(study: StudyStorage, trial: optuna.Trial, folder: RunFolder) -> float
         if folder.recipe_file.exists():
             run.resume(folder, listeners=listeners)
         else:
-            run.train(study.space.recipe(trial.params), folder, listeners=listeners)
+            run.train(_with_steps(study, trial), folder, listeners=listeners)
     return float(json.loads(folder.results_file.read_text(encoding="utf-8"))["top1"])
+
+
+def _with_steps(study: StudyStorage, trial: optuna.Trial) -> Recipe:
+    """The trial's recipe; of a time, with the steps that fit into it.
+
+    They are measured in turns with those of the study's own recipe, so that a trial's steps do not depend on what else
+    the machine did just then, nor on which machine it was.
+    """
+    recipe = study.space.recipe(trial.params)
+    if recipe.steps is not None or recipe.epochs is not None:
+        return recipe
+    time = recipe.time or DEFAULT_TIME
+    name = run_name(trial)
+    settled = steps_in_time(time, {"the study's recipe": study.space.base, name: recipe}, study.folder)
+    return in_format(recipe.replace(time=time, steps=settled.steps[name]), settled.precision)
 
 
 class _ReportValidations(Listener):

@@ -39,7 +39,7 @@ def study_overview(
     title: str = "",
     subtitle: str = "",
 ) -> Figure:
-    """Draw how much each field matters, beside the learning curves of all trials, the best of them in colour.
+    """Draw what tells the best finished trials apart, beside the learning curves of all trials, the best in colour.
 
     importances: by field, shares that sum to 1; may be empty. curves: for each trial its steps and its top-1 as a
     fraction of 1, equally long, empty for a trial without a validation. best: positions in `curves`, best first,
@@ -51,7 +51,7 @@ def study_overview(
     # Parts of their own, so that the table begins at the figure's edge and not where the bars do.
     (above,), (key,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.9, below))
     bars, lines = above.subplots(1, 2, width_ratios=(1, 1.8))
-    bars.set_title("What matters: share of each field")
+    bars.set_title("What tells the best finished trials apart")
     lines.set_title("Learning curves")
     lines.set(xlabel="step", ylabel="held-out images recognised (%)")
     _importance_bars(bars, importances)
