@@ -58,17 +58,20 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The short form of every benchmark, one after the other: tables, and their JSON under runs/benchmarks. On real images:
-# make bench DATA=tiny-imagenet ARCHIVE=tiny-imagenet-200.zip
+# The short form of the benchmarks, one after the other: tables, and their JSON under runs/benchmarks. On real images:
+# make bench DATA=tiny-imagenet ARCHIVE=tiny-imagenet-200.zip. benchmarks/fine_tuning.py has no short form worth its
+# name: it begins with weights that take 20 minutes to train, and says how.
 DATA ?= shapes
 bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python benchmarks/step_efficiency.py --short --data $(DATA)
+	$(BIN)/python benchmarks/step_efficiency.py --short --recipe laptop-20m --data $(DATA)
 	$(BIN)/python benchmarks/input_pipeline.py --short --data $(DATA) $(if $(ARCHIVE),--archive $(ARCHIVE))
 	$(BIN)/python benchmarks/small_maps.py --short
 	$(BIN)/python benchmarks/inference.py --short
 	$(BIN)/python benchmarks/server_load.py --short
 	$(BIN)/python benchmarks/scaling.py --short
+	$(BIN)/python benchmarks/communication.py --short
+	$(BIN)/python benchmarks/huge_pages.py --short --data $(DATA)
 	$(BIN)/python benchmarks/busy_neighbour.py --short --data $(DATA)
 	$(BIN)/python benchmarks/attention56_against_pytorchcv.py --short
 	$(BIN)/python benchmarks/accuracy_at_equal_time.py --short --data $(DATA) $(if $(ARCHIVE),--archive $(ARCHIVE))

@@ -6,7 +6,8 @@ width; memory does not grow with the data set.
 One of four grows by 1, 2 and 4 while the others stay: images in the data set, pixels of an image, width of every stage
 of resattn_mini's frame, images in a batch. A fifth group shares each batch between 1 and 2 processes: data-parallel
 training in which every process computes the gradients of its part of the batch with its share of the threads, one
-all-reduce (torch.distributed, gloo) averages them and every process updates; batch statistics stay each process's own.
+all-reduce (torch.distributed, gloo) averages them and every process updates; batch statistics are those of the whole
+batch, as in `resattn train --devices`.
 The peer of every cell is the first of its group. Every cell is a fresh process that does a few whole training steps on
 packed images of noise; an epoch is extrapolated from them. Memory is the largest resident set of a process, also shown
 without what it was before training ("imports"). Images count as far as the steps read them. An epoch reads all, which
@@ -43,6 +44,7 @@ from resattn.models.variants_compact import MINI, compact_network
 from resattn.training.optimization import make_optimizer
 from resattn.training.processes import average_gradients
 from resattn.training.recipe import Optimization
+from resattn.training.synchronized_norm import synchronize_norms
 from resattn.training.task import training_loss
 
 CLASSES = 200
@@ -115,6 +117,8 @@ def train_steps(cell: Mapping[str, Any]) -> dict[str, float]:
     torch.manual_seed(0)
     execution = choose_execution(cell["precision"])
     network = make_network(cell["width"])
+    if cell["processes"] > 1:
+        synchronize_norms(network, execution.device)
     network.to(memory_format=execution.memory_format)
     optimizer = make_optimizer(network, Optimization(), products=execution.precision)
     batches = TrainingBatches(

@@ -161,19 +161,16 @@ def test_trials_of_a_time_make_as_many_steps_however_busy_the_machine_is(
 
 
 def test_a_run_is_not_judged_before_its_middle(dots: str) -> None:
-    plan = plan_of(1, recipe=TINY.replace(steps=40, validations=4), search=["label_smoothing=0:0.3"])
+    plan = plan_of(5, recipe=TINY.replace(steps=40, validations=4), search=["label_smoothing=0:0.3"])
+    ahead = create_trial(
+        params={"label_smoothing": 0.1}, distributions=study_storage._distributions(plan.space), value=1.0,
+        intermediate_values={1: 1.01, 2: 0.0, 3: 1.01},
+    )  # fmt: skip
     with open_study(plan) as study:
-        for value in (1.0, 1.0, 1.0, 1.0):
-            study.optuna_study.add_trial(
-                create_trial(
-                    params={"label_smoothing": 0.1}, distributions=study_storage._distributions(plan.space), value=value,
-                    intermediate_values={1: 1.01, 2: 0.0, 3: 1.01},
-                )
-            )  # fmt: skip
-    trials = tune(
-        plan_of(5, recipe=TINY.replace(steps=40, validations=4), search=["label_smoothing=0:0.3"])
-    ).trials
-    assert trials[4].state == "pruned" and len(trials[4].curve[0]) == 3
+        for _ in range(4):
+            study.optuna_study.add_trial(ahead)
+    trial = tune(plan).trials[4]
+    assert (trial.state, len(trial.curve[0])) == ("pruned", 3)
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_and_not_the_study(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import torch
 import yaml
 
 from resattn.evaluation.classification import ClassificationResult, ClassScore, Scores
 from resattn.models.cost import multiply_accumulates, parameters
 from resattn.models.network import ResidualAttentionNetwork
+from resattn.models.registry import build_described
 
 SHOWN_CLASSES = 10
 _IMAGENET_TERMS = (
@@ -60,6 +62,7 @@ def _head(card: CardFacts) -> str:
             "| | |",
             "|---|---|",
             f"| architecture | `{facts['model']}` (options: {options}) |",
+            *([_without_options(card)] if facts["options"] else []),
             f"| attention | {len(masks)} of {len(modules)} modules have a mask: {', '.join(masks) or 'none'} |",
             f"| parameters | {parameters(network):,} |",
             f"| multiply-accumulates of one image | {multiply_accumulates(network, size):,} |",
@@ -67,6 +70,14 @@ def _head(card: CardFacts) -> str:
             f"| SHA-256 | `{facts['sha256']}` |",
         ]
     )
+
+
+def _without_options(card: CardFacts) -> str:
+    """A row for whoever would take the name alone for the same network."""
+    model, classes = card.facts["model"], card.facts["classes"]
+    with torch.device("meta"):
+        plain = build_described(model, num_classes=classes, options={})
+    return f"| `{model}` without these options | another network, of {parameters(plain):,} parameters |"
 
 
 def _training(card: CardFacts) -> str:
