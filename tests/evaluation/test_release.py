@@ -71,7 +71,8 @@ def test_the_card_says_all_of_it(trained_dots) -> None:
         f"| commit | {environment['commit'] or 'not recorded'} |", "| seed | 0 |", "16 steps",
         f"| single view | {facts['top1']:.2%} |",
         f"| mean of image and mirror image | {facts['flip_average']['top1']:.2%} |",
-        "| `resattn_mini` without these options | another network, of ", "| blue | blue | 12 |", "<details>", "Apache-2.0", "their owners'",
+        "| `resattn_mini` without these options | another network, of ",
+        "| blue | blue | 12 |", "<details>", "Apache-2.0", "their owners'",
         "resattn predict resattn_mini.safetensors photo.jpg", "not meant for decisions",
     ):  # fmt: skip
         assert said in card
