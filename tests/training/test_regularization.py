@@ -1,7 +1,8 @@
-"""Wrong labels, smoothed labels and averaged weights: that a recipe's fields do what they say, in a run."""
+"""Wrong labels, smoothed labels, weighted classes, averaged weights: a recipe's fields do what they say."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,7 +12,9 @@ from torch.nn import functional
 import resattn
 from resattn.data.augmentation import Augmentation
 from resattn.data.batches import Batch
+from resattn.data.image_folder import prepare_image_folder
 from resattn.hardware import choose_execution
+from resattn.training.class_weights import balanced_weights, told_if_uneven
 from resattn.training.recipe import Optimization, Recipe
 from resattn.training.run import train
 from resattn.training.run_folder import RunFolder
@@ -58,3 +61,43 @@ def test_smoothed_labels_are_in_the_loss(share: float) -> None:
     targets = share * functional.one_hot(labels, 5) + (1 - share) * functional.one_hot(others, 5)
     expected = -((0.8 * targets + 0.2 / 5) * torch.log_softmax(logits, 1)).sum(1).mean()
     torch.testing.assert_close(loss, expected)
+
+
+def test_weights_of_classes_multiply_the_loss_of_their_images() -> None:
+    torch.manual_seed(0)
+    network = resattn.create_model("resattn_mini_plain", num_classes=3, width_scale=0.25)
+    labels, others = torch.tensor([0, 1, 2, 2]), torch.tensor([2, 2, 1, 0])
+    weights = torch.tensor([0.5, 2.0, 1.0])
+    batch = Batch(torch.rand(4, 3, 32, 32), labels, others, 0.7)
+    execution = choose_execution("fp32", "cpu")
+    loss, logits = training_loss(network, batch, execution, 0.0, class_weights=weights)
+    logs = torch.log_softmax(logits, 1)
+    one, two = (weights[its] * -logs[range(4), its] for its in (labels, others))
+    torch.testing.assert_close(loss, (0.7 * one + 0.3 * two).mean())
+
+
+def test_balanced_weights_give_every_class_the_same_sum() -> None:
+    labels = np.array([0] * 30 + [1] * 10 + [3] * 5)
+    weights = balanced_weights(labels, 4)
+    assert weights.tolist() == pytest.approx([0.5, 1.5, 0.0, 3.0])
+    assert weights[labels].mean().item() == pytest.approx(1.0)
+    assert told_if_uneven(labels[labels < 2], ("cat", "dog")) == ""
+    told = told_if_uneven(np.array([0] * 30 + [1] * 6), ("cat", "dog"))
+    assert told.startswith("cat has 30 training images and dog 6: --class-weights balanced")
+
+
+def test_a_run_on_few_images_of_a_class_says_so_and_weighs_them_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], draw_dots
+) -> None:
+    monkeypatch.setenv("RESATTN_HOME", str(tmp_path / "home"))
+    folder = draw_dots(tmp_path / "uneven", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=60, side=16)
+    for file in sorted((folder / "red").iterdir())[8:]:
+        file.unlink()
+    prepare_image_folder(folder, name="uneven", size=16, val_share=0.2)
+    weights = {}
+    for chosen in ("none", "balanced"):
+        run = RunFolder(tmp_path / chosen)
+        train(STEADY.replace(data="uneven", steps=3, class_weights=chosen), run)
+        assert ("has 48 training images and red" in capsys.readouterr().err) == (chosen == "none")
+        weights[chosen] = load_file(run.weights_file)["head.fc.weight"]
+    assert not torch.allclose(weights["none"], weights["balanced"], atol=1e-4)

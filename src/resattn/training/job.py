@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from resattn.data.batches import EvaluationBatches, TrainingBatches
 from resattn.data.held_out import HELD_OUT, KEPT
 from resattn.data.label_noise import with_label_noise
@@ -14,6 +16,7 @@ from resattn.errors import ResattnError
 from resattn.hardware import Execution, choose_execution, keep_freed_memory
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.training.budget import PROBES, measure_budget, steps_for_epochs
+from resattn.training.class_weights import balanced_weights, told_if_uneven
 from resattn.training.fine_tuning import starting_network
 from resattn.training.processes import ALONE, Processes, first_decides, largest, require_same, this_process
 from resattn.training.progress_display import Series
@@ -47,6 +50,13 @@ class Job:
         """Optimizer steps of the whole run."""
         assert self.recipe.steps is not None
         return self.recipe.steps
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """What an image of each class counts in the training loss; None where all count alike."""
+        if self.recipe.class_weights == "none":
+            return None
+        return balanced_weights(self.train.labels, len(self.train.class_ids))
 
     @property
     def validate_every(self) -> int:
@@ -171,6 +181,9 @@ def _announce(job: Job, weights: Path | None) -> None:
         f"{recipe.model} on {recipe.data}: {images}, {job.execution.device}"
         + (f", {job.processes.world} processes" if several else "")
     )
+    uneven = told_if_uneven(job.train.labels, job.train.class_names)
+    if uneven and recipe.class_weights == "none":
+        say(f"note: {uneven}")
     if weights:
         say(f"starting from {recipe.start_from}")
     say(f"precision {job.execution.precision}: {job.execution.reason}")

@@ -87,6 +87,8 @@ class Recipe:
     """Share of the target spread over all classes."""
     label_noise: float = 0.0
     """Share of the training labels turned into another class on purpose, the same ones throughout the run."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """What an image counts in the training loss: all alike, or less the more images its class has."""
     averaging: float = 0.03
     """Span of the weight average (EMA) as a share of the run; 0 evaluates the raw weights."""
     start_scale: float = 0.75

@@ -177,7 +177,13 @@ def _fit(job: Job, signals: StopSignals, checkpoint_seconds: float) -> History:
     trainer = _trainer(job, _callbacks(job, history, display, checkpoints, signals))
     try:
         trainer.fit(
-            Classification(job.network, job.recipe, job.execution, classes=len(job.train.class_ids)),
+            Classification(
+                job.network,
+                job.recipe,
+                job.execution,
+                classes=len(job.train.class_ids),
+                class_weights=job.class_weights,
+            ),
             train_dataloaders=train_batches,
             val_dataloaders=job.validation_batches(),
             ckpt_path=resumed,

@@ -28,11 +28,23 @@ class Classification(pl.LightningModule):
     """A network learning to classify by a recipe whose `steps` are fixed.
 
     `train_metrics` holds the last step's loss and accuracy, over all processes, as tensors; `val_metrics` the last
-    validation's figures as fractions of 1.
+    validation's figures as fractions of 1. `class_weights` is what an image of each class counts in the loss, 1 where
+    left out.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, execution: Execution, *, classes: int) -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        execution: Execution,
+        *,
+        classes: int,
+        class_weights: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.network = network
         self.recipe = recipe
         self.execution = execution
@@ -49,7 +61,12 @@ class Classification(pl.LightningModule):
         torch.manual_seed(_mixed_seed(self.recipe.seed, batch_idx, self.global_rank))
         head_only = batch_idx < self.head_steps * self.recipe.optimization.accumulate
         loss, logits = training_loss(
-            self.network, batch, self.execution, self.recipe.label_smoothing, head_only=head_only
+            self.network,
+            batch,
+            self.execution,
+            self.recipe.label_smoothing,
+            head_only=head_only,
+            class_weights=self.class_weights,
         )
         accuracy = (logits.detach().argmax(1) == batch.labels).float().mean()
         # Over all processes before it is judged: they have to stop together.
@@ -98,17 +115,29 @@ def training_loss(
     label_smoothing: float,
     *,
     head_only: bool = False,
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and logits of one batch, in float32 at least; with `head_only` the classifier alone gets a gradient."""
+    """Loss and logits of one batch, in float32 at least; with `head_only` the classifier alone gets a gradient.
+
+    `class_weights`, one number a class, are what the loss of an image is multiplied by, label by label of a mixed one.
+    """
     forward = classifier_logits if head_only else training_logits
     with execution.autocast():
         logits = forward(network, batch.images)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = functional.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    loss = _cross_entropy(logits, batch.labels, label_smoothing, class_weights)
     if batch.share < 1:
-        other = functional.cross_entropy(logits, batch.other_labels, label_smoothing=label_smoothing)
+        other = _cross_entropy(logits, batch.other_labels, label_smoothing, class_weights)
         loss = batch.share * loss + (1 - batch.share) * other
     return loss, logits
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
+    if class_weights is None:
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    # Not torch's own weights: its mean is over the weights of a batch, of which two processes would have two.
+    losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    return (losses * class_weights[labels]).mean()
 
 
 def _mixed_seed(seed: int, step: int, rank: int) -> int:
