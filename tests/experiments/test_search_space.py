@@ -65,6 +65,8 @@ def test_values_take_their_place_in_the_recipe() -> None:
     recipe = space.recipe({"optimization.lr": 2, "model_options.mask_width": 16})
     assert recipe == BASE.replace(optimization=Optimization(lr=2.0), model_options={"mask_width": 16})
     assert len(space.corners()) == 4
+    assert space.example == space.recipe({"optimization.lr": 1, "model_options.mask_width": 16})
+    assert parse_search(["label_smoothing=0:0.3"], BASE).example == BASE
 
 
 def test_lists_of_a_model_s_options_are_joined_by_plus() -> None:

@@ -232,6 +232,12 @@ def test_values_that_were_tried_are_not_trained_again(
     assert f"trial-002: the values of trial-00{int(twin)} again" in capsys.readouterr().err
 
 
+def test_data_may_be_searched_where_those_of_the_recipe_are_not_there(dots: str) -> None:
+    recipe = TINY.replace(data="nowhere", steps=None, time="0.2s")
+    report = tune(plan_of(1, recipe=recipe, search=["data=dots,shapes"]))
+    assert [row.state for row in report.trials] == ["finished"]
+
+
 def test_what_is_missing_is_said_before_anything_is_written(dots: str) -> None:
     for plan, what in (
         (plan_of(1, recipe=TINY.replace(data="dts")), "dts"),

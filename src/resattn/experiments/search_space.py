@@ -44,6 +44,12 @@ class SearchSpace:
         """The recipe with these values in place; ResattnError where they do not fit together."""
         return replaced(self.base, values, "the recipe of this trial")
 
+    @property
+    def example(self) -> Recipe:
+        """The recipe with the first of its choices in each field that has some; its data are searched where any are."""
+        domains = self.domains.items()
+        return self.recipe({field: its.values[0] for field, its in domains if isinstance(its, Choices)})
+
     def corners(self) -> list[Recipe]:
         """The recipe with one field at a time at each of its choices, or at the ends of its range."""
         return [

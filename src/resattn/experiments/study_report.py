@@ -86,7 +86,7 @@ def _write_as_it_stands(plan: Plan, study: StudyStorage, stopped: TrainingStoppe
         [row.number for row in best[:HIGHLIGHTED]],
         [_key(row) for row in best[:HIGHLIGHTED]],
         title=f"Study {plan.study}",
-        subtitle=f"{plan.space.base.model} on {plan.space.base.data}, {report.summary}; {_judges(plan.space.base)}",
+        subtitle=f"{plan.space.base.model} on {plan.space.base.data}, {report.summary}; {_judges(plan.space.example)}",
     )
     figures.save(figure, plan.folder / "study.png")
     return report

@@ -47,7 +47,7 @@ def tune(plan: Plan) -> StudyReport:
     three trials in a row that failed for other reasons than a loss that is not finite.
     """
     _check_parts(plan.space)
-    if note := few_images(plan.space.base):
+    if note := few_images(plan.space.example):
         _say(f"note: {note}")
     with open_study(plan) as study:
         stopped = None
@@ -159,7 +159,7 @@ def _train(study: StudyStorage, trial: optuna.Trial, folder: RunFolder) -> float
 def _with_steps(study: StudyStorage, trial: optuna.Trial) -> Recipe:
     """The trial's recipe; of a time, with the steps that fit into it.
 
-    They are measured in turns with those of the study's own recipe, so that a trial's steps do not depend on what else
+    They are measured in turns with those of one recipe of the study, so that a trial's steps do not depend on what else
     the machine did just then, nor on which machine it was.
     """
     recipe = study.space.recipe(trial.params)
@@ -167,7 +167,7 @@ def _with_steps(study: StudyStorage, trial: optuna.Trial) -> Recipe:
         return recipe
     time = recipe.time or DEFAULT_TIME
     name = run_name(trial)
-    settled = steps_in_time(time, {"the study's recipe": study.space.base, name: recipe}, study.folder)
+    settled = steps_in_time(time, {"the study's first": study.space.example, name: recipe}, study.folder)
     return in_format(recipe.replace(time=time, steps=settled.steps[name]), settled.precision)
 
 
