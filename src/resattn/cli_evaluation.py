@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -188,9 +189,9 @@ class _Asked:
         result: Any,
         *,
         archive: Path | None = None,
-        drawing: "Figure | None" = None,
+        draw: "Callable[[], Figure] | None" = None,
     ) -> None:
-        """Put the table and a drawing without pictures of the data among the documents, where that was asked for."""
+        """Put the table, and what `draw` draws, among the documents, where that was asked for."""
         if self.publish:
             from resattn.experiments.publishing import publish_measurement
 
@@ -201,7 +202,7 @@ class _Asked:
                 self.publish,
                 source=self.source,
                 options=[mode, *self.options],
-                drawing=drawing,
+                drawing=draw() if draw else None,
             )
 
     def tell(self, result: Any, show: Callable[[Any], None], folder: Path | None, files: str) -> None:
@@ -271,9 +272,9 @@ def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path |
     folder = asked.folder("corruption-archive" if archive else "corruptions")
     if folder:
         robustness.write_robustness(result, folder)
-    if asked.publish:
-        drawing = robustness.draw_robustness(result, examples=False)
-        asked.publish_as("corruptions", result, archive=archive, drawing=drawing)
+    # Without examples: pictures of the data are not ours to publish.
+    draw = partial(robustness.draw_robustness, result, examples=False)
+    asked.publish_as("corruptions", result, archive=archive, draw=draw)
     asked.tell(result, print_robustness, folder, "Figure and table")
 
 
