@@ -58,7 +58,7 @@ app.command(
 app.command("resattn.cli:predict", name="predict", help="Name what is in images.")
 app.command("resattn.cli_explain:explain", name="explain", help="See where a network looks in images.")
 app.command(
-    "resattn.cli_evaluation:release", name="release", help="Weights, figures and a model card to hand out."
+    "resattn.cli_release:release", name="release", help="Weights, figures and a model card to hand out."
 )
 app.command(
     "resattn.cli_export:export", name="export", help="Write a network to a file that runs without torch."

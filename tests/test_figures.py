@@ -265,6 +265,21 @@ def test_a_curve_that_begins_far_above_the_others_does_not_flatten_them() -> Non
     assert not any("above" in text.get_text() for text in axes.texts)
 
 
+def test_a_loss_that_begins_far_above_the_rest_does_not_flatten_the_curves_of_a_run() -> None:
+    step = np.arange(1.0, 101.0)
+    loss = 3.0 - step / 50
+    wild = np.where(step < 4, 200.0, loss)
+
+    def axis_of(train_loss: np.ndarray) -> tuple[float, str]:
+        axes = figures.learning_curves({"step": step, "train_loss": train_loss, "val_loss": loss}).axes[0]
+        return axes.get_ylim()[1], " ".join(text.get_text() for text in axes.texts)
+
+    top, told = axis_of(wild)
+    assert 3.0 < top < 20 and told == "above the axis: training (to 200)"
+    top, told = axis_of(loss)
+    assert 2.9 < top < 3.3 and not told
+
+
 def test_names_that_are_cut_stay_different() -> None:
     names = [
         "plain",

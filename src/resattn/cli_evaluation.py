@@ -1,4 +1,4 @@
-"""Verbs of the `resattn` command that measure a trained network: arguments in, one call, a printed answer."""
+"""The verb of the `resattn` command that measures a trained network: arguments in, one call, a printed answer."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from resattn.errors import ResattnError
-from resattn.tables import console, plain, print_line, print_localization, print_robustness, print_scores
+from resattn.tables import plain, print_line, print_localization, print_robustness, print_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -276,46 +276,6 @@ def _corrupt(network: "ResidualAttentionNetwork", asked: _Asked, archive: Path |
     draw = partial(robustness.draw_robustness, result, examples=False)
     asked.publish_as("corruptions", result, archive=archive, draw=draw)
     asked.tell(result, print_robustness, folder, "Figure and table")
-
-
-def release(
-    run: Path,
-    /,
-    *,
-    out: Path | None = None,
-    name: str | None = None,
-    weights_as: Literal["auto", "float16", "float32"] = "auto",
-) -> None:
-    """Make a finished run ready to hand out: weights in half precision where that costs nothing, figures, model card.
-
-    Parameters
-    ----------
-    run
-        The folder of a finished run.
-    out
-        Where NAME.safetensors, NAME.json and NAME.md go; RUN/release where left out.
-    name
-        What the files are called; the network's name where left out.
-    weights_as
-        Number format of the weights; auto takes half precision where that changes how many answers
-        are right by 2 in 10,000 at most.
-    """
-    from resattn.evaluation.release import release as write
-    from resattn.models.loading import find_weights
-    from resattn.training.run_folder import RunFolder
-
-    folder = RunFolder(run)
-    written = write(
-        find_weights(run),
-        environment=folder.environment(),
-        out=out or run / "release",
-        name=name,
-        weights_as=weights_as,
-    )
-    print_scores(written.result)
-    console.print(f"\nStored as {written.stored_as}: {written.reason}.")
-    card = f"[bold]{plain(str(written.card))}[/bold]"
-    print_line(f"The model card is {card}, the weights and exact figures are beside it.")
 
 
 def _submit(

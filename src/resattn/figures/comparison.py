@@ -5,12 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resattn.figures.style import INK, MUTED, STYLE, Series, cut, cut_apart, headed_figure
+from resattn.figures.style import (
+    INK,
+    MUTED,
+    STYLE,
+    Series,
+    cut_apart,
+    end_axis_below_outliers,
+    headed_figure,
+)
 
 # Okabe and Ito's palette without its yellow, which is faint on white; an arm drawn in another's colour is dashed.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#222222")
@@ -18,7 +25,7 @@ DASHES = ("-", "--", ":")
 # Share of the height that two names beside the ends of curves lie apart, at least.
 APART = 0.05
 ROW_INCHES = 0.42
-# Times what four in five values stay below: what lies higher is left out.
+# Times what four in five validations stay below: a curve is left out above that.
 CEILING = 2.0
 # From the end of a curve to its name, at the middle of the name's left edge.
 LEADER = {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.5, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
@@ -45,7 +52,7 @@ def curves_by_arm(
     axes = figure.add_subplot(xlabel=horizontal, ylabel=vertical)
     axes.grid(axis="y")
     ends = []
-    drawn: dict[str, npt.NDArray[np.float64]] = {}
+    drawn: dict[str, Series] = {}
     looks, names = _looks(curves, partners or {}), cut_apart(curves, 30)
     for arm, runs in curves.items():
         color, dash = looks[arm]
@@ -63,21 +70,9 @@ def curves_by_arm(
         axes.text(0.5, 0.5, "no validation yet", ha="center", va="center", color=MUTED)
         return figure
     axes.set_xlim(left=0)
-    _leave_out_what_would_flatten(axes, drawn)
+    end_axis_below_outliers(axes, {names[arm]: values for arm, values in drawn.items()}, CEILING)
     _name_ends(axes, ends, form)
     return figure
-
-
-def _leave_out_what_would_flatten(axes: Axes, drawn: Mapping[str, npt.NDArray[np.float64]]) -> None:
-    """Where a curve begins far above all else, as a loss may, end the axis below that and say so."""
-    ceiling = CEILING * float(np.quantile(np.concatenate([y.mean(axis=0) for y in drawn.values()]), 0.8))
-    tops = {arm: float(y.max()) for arm, y in drawn.items()}
-    above = [f"{cut(arm, 30)} (to {top:.0f})" for arm, top in tops.items() if top > ceiling > 0]
-    if above:
-        lowest = min(float(y.min()) for y in drawn.values())
-        axes.set_ylim(lowest - 0.05 * (ceiling - lowest), ceiling)
-        told = f"above the axis: {', '.join(above)}"
-        axes.text(0.01, 1.01, told, transform=axes.transAxes, color=MUTED, fontsize=8, va="bottom")
 
 
 def _looks(arms: Iterable[str], partners: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -8,7 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resattn.figures.style import BLUE, GREEN, MUTED, ORANGE, SKY, STYLE, Series, headed_figure
+from resattn.figures.style import (
+    BLUE,
+    GREEN,
+    MUTED,
+    ORANGE,
+    SKY,
+    STYLE,
+    Series,
+    end_axis_below_outliers,
+    headed_figure,
+)
+
+# Times what four in five losses stay below; a first loss of an untrained network, ln of the classes, is to stay.
+CEILING = 4.0
 
 History = Mapping[str, Series]
 
@@ -20,7 +33,7 @@ def learning_curves(history: History, *, title: str = "", subtitle: str = "") ->
     history: the columns of metrics.csv, equally long, NaN where a row has no value: epoch (fractions of one;
     step is taken where epochs are too few or absent), train_loss and val_loss in nats, train_accuracy,
     val_top1 and val_top5 as fractions of 1, lr, size in pixels. What is absent or empty is left out. Training
-    values are drawn as they are, pale, with a moving mean over them.
+    values are drawn as they are, pale, with a moving mean over them. The axis of loss ends below a few outliers.
     """
     unit, when = _time_axis(history)
     figure = headed_figure(10, 5.8, title, subtitle)
@@ -29,8 +42,10 @@ def learning_curves(history: History, *, title: str = "", subtitle: str = "") ->
     accuracy = figure.add_subplot(grid[0, 1], title="Accuracy", ylabel="images recognised (%)", sharex=loss)
     rate = figure.add_subplot(grid[1, 0], ylabel="learning rate", xlabel=unit, sharex=loss)
     size = figure.add_subplot(grid[1, 1], ylabel="image (px)", xlabel=unit, sharex=loss)
-    _training_line(loss, when, _column(history, "train_loss"))
-    _validation_line(loss, when, _column(history, "val_loss"), "validation", ORANGE, "{:.3f}")
+    losses = {"training": _column(history, "train_loss"), "validation": _column(history, "val_loss")}
+    _training_line(loss, when, losses["training"])
+    _validation_line(loss, when, losses["validation"], "validation", ORANGE, "{:.3f}")
+    end_axis_below_outliers(loss, losses, CEILING)
     _training_line(accuracy, when, 100 * _column(history, "train_accuracy"))
     for top, color in ((1, ORANGE), (5, GREEN)):
         shares = 100 * _column(history, f"val_top{top}")

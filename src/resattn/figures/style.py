@@ -2,7 +2,7 @@
 
 import textwrap
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -68,6 +69,25 @@ def headed_figure(width: float, height: float, title: str, subtitle: str) -> Fig
         ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.02, hspace=0.02, rect=below)
     )
     return figure
+
+
+def end_axis_below_outliers(axes: Axes, curves: Mapping[str, Series], times: float) -> None:
+    """End the vertical axis at `times` what four in five values stay below, and say which curves rise above that.
+
+    A loss may begin far above all that follows, which would then lie flat on the ground. Values that are not finite are
+    passed over; axes on which nothing rises so high stay as they are.
+    """
+    known = {name: values[np.isfinite(values)] for name, values in curves.items()}
+    every = np.concatenate([values.ravel() for values in known.values()])
+    ceiling = times * float(np.quantile(every, 0.8)) if every.size else 0.0
+    tops = {name: float(values.max(initial=-np.inf)) for name, values in known.items()}
+    above = [f"{name} (to {top:.0f})" for name, top in tops.items() if top > ceiling > 0]
+    if above:
+        lowest = float(every.min())
+        axes.set_ylim(lowest - 0.05 * (ceiling - lowest), ceiling)
+        told = f"above the axis: {', '.join(above)}"
+        # At the right: the axes' title is at the left.
+        axes.text(1, 1.01, told, transform=axes.transAxes, color=MUTED, fontsize=8, ha="right", va="bottom")
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 150) -> None:
