@@ -30,7 +30,8 @@ def tune(
 ) -> None:
     """Search over fields of a recipe: a run for each trial, judged on 5 % of the training images that it holds out.
 
-    The same command goes on with a study that was stopped, and several at once share its trials.
+    The first trial has the recipe's own values, those of them that lie in the search. The same command goes on with a
+    study that was stopped, and several at once share its trials.
 
     Parameters
     ----------

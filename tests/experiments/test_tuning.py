@@ -115,6 +115,8 @@ def test_two_processes_share_a_study(dots: str, capsys: pytest.CaptureFixture[st
     assert other.returncode == 0, told
     assert [row["state"] for row in table()] == ["finished"] * 3
     assert len({row["label_smoothing"] for row in table()}) == 3
+    own = table()[0]
+    assert (own["label_smoothing"], own["batch_size"]) == ("0.1", "8"), "the recipe's own values come first"
     for number in range(3):
         assert sum(f"trial-{number:03d}: held-out top-1" in text for text in told) == 1
     assert all("held-out top-1" in text for text in told)

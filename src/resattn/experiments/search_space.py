@@ -21,6 +21,9 @@ class Choices:
 
     values: tuple[Value, ...]
 
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
 
 @dataclass(frozen=True)
 class Range:
@@ -30,6 +33,9 @@ class Range:
     high: float
     whole: bool = False
     log: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,13 @@ class SearchSpace:
         """The recipe with the first of its choices in each field that has some; its data are searched where any are."""
         domains = self.domains.items()
         return self.recipe({field: its.values[0] for field, its in domains if isinstance(its, Choices)})
+
+    @property
+    def own(self) -> dict[str, Value]:
+        """What the recipe itself has in the fields that vary; those are left out whose domain does not hold it."""
+        whole = dataclasses.asdict(self.base)
+        values = {field: _get(whole, field) for field in self.domains}
+        return {field: value for field, value in values.items() if value in self.domains[field]}
 
     def corners(self) -> list[Recipe]:
         """The recipe with one field at a time at each of its choices, or at the ends of its range."""
@@ -230,6 +243,13 @@ def replaced(base: Recipe, values: Mapping[str, Value], source: str) -> Recipe:
         else:
             _put(fields, name, value, source)
     return Recipe.from_mapping(fields, source=source)
+
+
+def _get(fields: Any, name: str) -> Value:
+    """The value at a dotted name, a list as 1+2; None where there is none, as for a model's option that is not set."""
+    for part in name.split("."):
+        fields = fields.get(part) if isinstance(fields, dict) else None
+    return "+".join(map(str, fields)) if isinstance(fields, list | tuple) else fields
 
 
 def _put(fields: dict[str, Any], name: str, value: Value | list[int], source: str) -> None:

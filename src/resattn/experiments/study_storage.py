@@ -61,6 +61,9 @@ class StudyStorage:
             optuna.storages.fail_stale_trials(self.optuna_study)
             if len(finished(self.trials())) + len(self._numbers(TrialState.RUNNING)) >= wanted:
                 return None
+            if not self.trials() and self.space.own:
+                # What all others are to beat.
+                self.optuna_study.enqueue_trial(self.space.own, skip_if_exists=True)
             number = next(iter(self._numbers(TrialState.WAITING)), len(self.trials()))
             self.optuna_study.sampler = _sampler(self.space.base.seed, number)
             trial = self.optuna_study.ask(_distributions(self.space))
