@@ -165,6 +165,8 @@ def print_study(report: "StudyReport") -> None:
         minutes = "-" if row.minutes is None else f"{row.minutes:.1f}"
         table.add_row(row.run, f"{row.top1:.2%}", *values, steps, minutes)
     console.print(table)
+    if report.own:
+        console.print(f"The recipe's own values: {report.own.run}, held-out top-1 {report.own.top1:.2%}.")
     place = f"[bold]{plain(str(report.folder))}[/bold]"
     print_line(f"All trials and a figure are in {place}: trials.csv, study.png.")
     if report.best_recipe:

@@ -102,6 +102,7 @@ def test_a_signal_stops_the_command_with_the_run_saved_and_the_study_goes_on(
     assert "resuming from" in told
     assert "1 of 1 done" in told
     assert "s: 1 finished" in printed
+    assert "The recipe's own values: trial-000, held-out top-1" in printed
     assert "resattn train --recipe runs/tune/s/best.yaml" in printed
 
 
@@ -110,13 +111,14 @@ def test_two_processes_share_a_study(dots: str, capsys: pytest.CaptureFixture[st
     deadline = time.monotonic() + 120
     while not Path("runs/tune/s/trial-000/recipe.yaml").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    tune(plan_of(3))
+    report = tune(plan_of(3))
     told = [other.communicate(timeout=120)[1], capsys.readouterr().err]
     assert other.returncode == 0, told
     assert [row["state"] for row in table()] == ["finished"] * 3
     assert len({row["label_smoothing"] for row in table()}) == 3
     own = table()[0]
     assert (own["label_smoothing"], own["batch_size"]) == ("0.1", "8"), "the recipe's own values come first"
+    assert report.own == report.trials[0]
     for number in range(3):
         assert sum(f"trial-{number:03d}: held-out top-1" in text for text in told) == 1
     assert all("held-out top-1" in text for text in told)

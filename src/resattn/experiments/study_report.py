@@ -32,7 +32,8 @@ FEWEST_TO_JUDGE = 500
 class StudyReport:
     """A study as it stands: its trials by number, the finished ones best first, and where its files lie.
 
-    `best_recipe` is None where no trial has finished; `stopped` the signal that ended this process's part.
+    `own` is the finished trial of the recipe's own values, where there is one; `best_recipe` is None where no trial
+    has finished; `stopped` the signal that ended this process's part.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StudyReport:
     fields: tuple[str, ...]
     trials: list[TrialRecord]
     best: list[TrialRecord]
+    own: TrialRecord | None
     best_recipe: Path | None
     stopped: TrainingStopped | None
 
@@ -71,6 +73,7 @@ def _write_as_it_stands(plan: Plan, study: StudyStorage, stopped: TrainingStoppe
         fields=tuple(plan.space.domains),
         trials=rows,
         best=best,
+        own=next((row for row in best if row.values == plan.space.own), None),
         best_recipe=plan.folder / "best.yaml" if best else None,
         stopped=stopped,
     )
@@ -80,11 +83,14 @@ def _write_as_it_stands(plan: Plan, study: StudyStorage, stopped: TrainingStoppe
         with whole_text_file(report.best_recipe) as file:
             file.write(f"# The best of study {plan.study}: {best[0].run}, {best[0].ending()}.\n")
             file.write(recipe.to_yaml())
+    drawn = best[:HIGHLIGHTED]
+    if report.own and report.own not in drawn:
+        drawn.append(report.own)
     figure = figures.study_overview(
         _importances(study.optuna_study),
         [(np.asarray(row.curve[0]), np.asarray(row.curve[1])) for row in rows],
-        [row.number for row in best[:HIGHLIGHTED]],
-        [_key(row) for row in best[:HIGHLIGHTED]],
+        [row.number for row in drawn],
+        [_key(row, own=row is report.own) for row in drawn],
         title=f"Study {plan.study}",
         subtitle=f"{plan.space.base.model} on {plan.space.base.data}, {report.summary}; {_judges(plan.space.example)}",
     )
@@ -119,10 +125,11 @@ def _chance(images: int) -> float:
     return 100 * math.sqrt(0.8 * 0.2 / images)
 
 
-def _key(row: TrialRecord) -> dict[str, str]:
+def _key(row: TrialRecord, *, own: bool) -> dict[str, str]:
     names = short_names(row.values)
     values = {names[field]: shown(value) for field, value in row.values.items()}
-    return {"trial": str(row.number), "top-1": f"{row.top1:.2%}", **values}
+    trial = f"{row.number} (recipe)" if own else str(row.number)
+    return {"trial": trial, "top-1": f"{row.top1:.2%}", **values}
 
 
 def _write_table(report: StudyReport, path: Path) -> None:
