@@ -61,7 +61,12 @@ class SearchSpace:
         """What the recipe itself has in the fields that vary; those are left out whose domain does not hold it."""
         whole = dataclasses.asdict(self.base)
         values = {field: _get(whole, field) for field in self.domains}
-        return {field: value for field, value in values.items() if value in self.domains[field]}
+        # Nor does a length that the recipe leaves to another one: with it in place the recipe would be another.
+        return {
+            field: value
+            for field, value in values.items()
+            if value in self.domains[field] and self.recipe({field: value}) == self.base
+        }
 
     def corners(self) -> list[Recipe]:
         """The recipe with one field at a time at each of its choices, or at the ends of its range."""
@@ -246,7 +251,7 @@ def replaced(base: Recipe, values: Mapping[str, Value], source: str) -> Recipe:
 
 
 def _get(fields: Any, name: str) -> Value:
-    """The value at a dotted name, a list as 1+2; None where there is none, as for a model's option that is not set."""
+    """The value at a dotted name, a list as 1+2; None where there is none, as for an option of a model's default."""
     for part in name.split("."):
         fields = fields.get(part) if isinstance(fields, dict) else None
     return "+".join(map(str, fields)) if isinstance(fields, list | tuple) else fields
