@@ -152,23 +152,21 @@ def print_study(report: "StudyReport") -> None:
     names = short_names(report.fields)
     table = Table(
         Column("run", no_wrap=True),
-        "held-out top-1",
-        *names.values(),
-        "steps",
-        "minutes",
-        title=f"{report.name}: {report.summary}",
+        Column("top-1", no_wrap=True),
+        *(Column(name, overflow="fold") for name in names.values()),
+        Column("steps", no_wrap=True),
+        title=f"{report.name}: {report.summary}; top-1 on held-out images",
         box=SIMPLE,
     )
     for row in report.best[:BEST_TRIALS]:
         values = [shown(row.values[field]) for field in report.fields]
         steps = "-" if row.steps is None else f"{row.steps:,}"
-        minutes = "-" if row.minutes is None else f"{row.minutes:.1f}"
-        table.add_row(row.run, f"{row.top1:.2%}", *values, steps, minutes)
+        table.add_row(row.run, f"{row.top1:.2%}", *values, steps)
     console.print(table)
     if report.own:
         console.print(f"The recipe's own values: {report.own.run}, held-out top-1 {report.own.top1:.2%}.")
     place = f"[bold]{plain(str(report.folder))}[/bold]"
-    print_line(f"All trials and a figure are in {place}: trials.csv, study.png.")
+    print_line(f"All trials, with their minutes, and a figure are in {place}: trials.csv, study.png.")
     if report.best_recipe:
         console.print(f"Train by the best of them: resattn train --recipe {report.best_recipe}")
 
