@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,6 +176,20 @@ def test_a_run_is_not_judged_before_its_middle(dots: str) -> None:
             study.optuna_study.add_trial(ahead)
     trial = tune(plan).trials[4]
     assert (trial.state, len(trial.curve[0])) == ("pruned", 3)
+
+
+def test_fields_that_act_late_are_told_where_trials_are_ended_early(
+    dots: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "note: averaging acts late in a run"
+    for pruner, search, expected in (
+        ("median", "averaging=0.01,0.1", True),
+        ("none", "averaging=0.01,0.1", False),
+        ("median", "label_smoothing=0:0.3", False),
+    ):
+        tune(plan_of(1, pruner=pruner, search=[search], time_limit="0.0000001s"))
+        assert (told in capsys.readouterr().err) == expected
+        shutil.rmtree("runs")
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_and_not_the_study(

@@ -36,6 +36,8 @@ from resattn.training.run_folder import RunFolder
 from resattn.training.stopping import Listener, RunEnded, StopSignals, TrainingStopped
 
 FAILURES_IN_A_ROW = 3
+# What is behind for most of a run and may lead at its end: small images at first, unmixed ones last, averaged weights.
+ACT_LATE = ("start_scale", "size_ramp", "averaging", "augmentation.mix_until")
 
 
 def tune(plan: Plan) -> StudyReport:
@@ -49,6 +51,13 @@ def tune(plan: Plan) -> StudyReport:
     _check_parts(plan.space)
     if note := few_images(plan.space.example):
         _say(f"note: {note}")
+    late = [field for field in plan.space.domains if field in ACT_LATE]
+    if late and plan.pruner == "median":
+        act = "acts" if len(late) == 1 else "act"
+        _say(
+            f"note: {' and '.join(late)} {act} late in a run, and trials that are ended in its middle say little of "
+            "that; --pruner none lets all come to their end"
+        )
     with open_study(plan) as study:
         stopped = None
         try:
