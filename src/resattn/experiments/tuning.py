@@ -52,11 +52,11 @@ def tune(plan: Plan) -> StudyReport:
     if note := few_images(plan.space.example):
         _say(f"note: {note}")
     late = [field for field in plan.space.domains if field in ACT_LATE]
-    if late and plan.pruner == "median":
+    if late and plan.pruner != "none":
         act = "acts" if len(late) == 1 else "act"
         _say(
-            f"note: {' and '.join(late)} {act} late in a run, and trials that are ended in its middle say little of "
-            "that; --pruner none lets all come to their end"
+            f"note: {' and '.join(late)} {act} late in a run, and trials that are ended early say little of that; "
+            "--pruner none lets all come to their end"
         )
     with open_study(plan) as study:
         stopped = None

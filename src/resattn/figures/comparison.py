@@ -25,7 +25,7 @@ DASHES = ("-", "--", ":")
 # Share of the height that two names beside the ends of curves lie apart, at least.
 APART = 0.05
 ROW_INCHES = 0.42
-# Times what four in five validations stay below: a curve is left out above that.
+# Times what four in five validations stay below: what lies higher is left out.
 CEILING = 2.0
 # From the end of a curve to its name, at the middle of the name's left edge.
 LEADER = {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.5, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
