@@ -155,11 +155,11 @@ def print_study(report: "StudyReport") -> None:
         Column("top-1", no_wrap=True),
         *(Column(name, overflow="fold") for name in names.values()),
         Column("steps", no_wrap=True),
-        title=f"{report.name}: {report.summary}; top-1 on held-out images",
+        title=plain(f"{report.name}: {report.summary}; top-1 on held-out images"),
         box=SIMPLE,
     )
     for row in report.best[:BEST_TRIALS]:
-        values = [shown(row.values[field]) for field in report.fields]
+        values = [plain(shown(row.values[field])) for field in report.fields]
         steps = "-" if row.steps is None else f"{row.steps:,}"
         table.add_row(row.run, f"{row.top1:.2%}", *values, steps)
     console.print(table)
@@ -174,7 +174,7 @@ def print_study(report: "StudyReport") -> None:
 def print_comparison(report: "ComparisonReport") -> None:
     """Print the arms of a comparison, the differences between them, and where its files lie."""
     figures = report.to_json()
-    title = f"{report.question}\n{report.data}; held equal: {report.held}; {report.summary}"
+    title = plain(f"{report.question}\n{report.data}; held equal: {report.held}; {report.summary}")
     shown_columns = COLUMNS if console.width >= WIDE else NARROW
     table = Table(
         *(
@@ -186,7 +186,7 @@ def print_comparison(report: "ComparisonReport") -> None:
     )
     for row in figures["arms"]:
         cells = dict(zip(COLUMNS, arm_row(row), strict=True))
-        table.add_row(*(cells[name] for name in shown_columns))
+        table.add_row(*(plain(cells[name]) for name in shown_columns))
     console.print(table)
     for each in figures["differences"]:
         console.print(f"top-1 of {each['arm']}, in points: {in_points(each)}", markup=False)

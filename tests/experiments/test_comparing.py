@@ -17,6 +17,7 @@ from resattn.evaluation import classification
 from resattn.experiments.comparing import compare
 from resattn.experiments.comparison import read_comparison
 from resattn.experiments.comparison_file import SHIPPED, find_comparison
+from resattn.experiments.held_equal import measured_elsewhere
 from resattn.experiments.network_cost import training_cost
 from resattn.experiments.planned_runs import planned_runs
 from resattn.experiments.publishing import publish, results_page
@@ -176,6 +177,7 @@ def test_equal_time_is_measured_once_and_later_arms_beside_a_known_one(
     file.write_text(json.dumps({key: {"steps": 100 * steps["plain"], "machine": "another"}}))
     there = {run.arm: run.recipe.steps for run in planned_runs(timed)}
     assert there == {"plain": 100_000, "small": 40_000}
+    assert list(measured_elsewhere(timed, POOL)) == ["small"]
     monkeypatch.setattr("resattn.experiments.steps_in_time.measure_in_turns", None)
     equal = planned_runs(toy(fields=fields, equal="steps", time="20s", seeds=1))
     assert [run.recipe.steps for run in equal] == [there["plain"], there["plain"]]
@@ -201,6 +203,42 @@ def test_steps_that_were_measured_apart_are_told(dots: str, monkeypatch: pytest.
     )
     report = compare(toy(fields=fields, arms=arms, equal="time", time="0.05s", seeds=1))
     assert not any("for other comparisons" in each for each in report.remarks)
+
+
+def test_a_report_keeps_the_seeds_it_was_given(dots: str) -> None:
+    wide = compare(read_comparison(toy() and Path("toy.yaml"), seeds=3))
+    assert len(wide.runs) == 6
+    again = compare(toy())
+    assert (states(again), again.command) == (states(wide), "resattn compare toy.yaml --seeds=3")
+    shutil.rmtree(POOL / again.runs[-1].folder)
+    assert "1 of 6 runs are not finished." in compare(toy()).remarks
+    # Of other runs it keeps nothing.
+    assert len(compare(toy(fields={**TOY["fields"], "steps": 4})).runs) == 4
+
+
+def test_a_run_of_which_a_part_is_gone_is_not_taken_for_done(dots: str) -> None:
+    comparison = toy(seeds=1)
+    folder = planned_runs(comparison)[0].folder
+    compare(comparison)
+    for path in (folder.metrics_file, folder.recipe_file, folder.environment_file):
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(ResattnError, match=rf"a part of the run in .* is gone: its {path.name}"):
+            compare(comparison)
+        path.write_bytes(content)
+    assert [run.state for run in compare(comparison).runs] == ["finished"] * 2
+    folder.results_file.write_text("{")
+    with pytest.raises(ResattnError, match=f"the run in {folder.path} cannot be read"):
+        compare(comparison)
+
+
+def test_names_in_square_brackets_are_printed_as_they_are(
+    dots: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = {"lr [/2]": {"optimization.lr": 0.01}}
+    print_comparison(compare(toy(question="Is [/b] better?", arms=arms, seeds=1)))
+    told = capsys.readouterr().out
+    assert "Is [/b] better?" in told and "lr [/2]" in told
 
 
 def test_no_report_lies_among_the_runs(dots: str) -> None:

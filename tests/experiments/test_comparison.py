@@ -93,7 +93,21 @@ def test_another_recipe_takes_the_place_of_all_but_the_networks_and_what_they_ar
     assert read_comparison(path, recipe="paper-cifar", fields=["steps=9"]).length == {"steps": 9}
     timed = read_comparison(path, recipe="laptop-150m")
     assert (timed.equal, timed.time, timed.recipes["plain"].model_options) == ("time", "150m", {})
-    assert read_comparison(path, recipe="paper-cifar", time="1h").equal == "time"
+    for time in ({"time": "1h"}, {"fields": ["time=1h"]}):
+        comparison = read_comparison(path, recipe="paper-cifar", **time)
+        assert (comparison.equal, comparison.time) == ("time", "1h")
+    counted = read_comparison(path, recipe="laptop-150m", fields=["epochs=5"])
+    assert (counted.equal, counted.time, counted.length) == ("steps", None, {"epochs": 5})
+
+
+def test_a_run_s_recipe_is_as_long_as_that_run_where_time_is_not_what_is_equal(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("data: dots\ntime: 20m\nsteps: 5537\n")
+    for equal, time, length in (("steps", None, {"steps": 5537}), ("time", "20m", {})):
+        comparison = read(tmp_path, recipe=str(recipe), equal=equal, time=None, fields={})
+        assert (comparison.time, comparison.length) == (time, length)
+    shorter = read_comparison(tmp_path / "c.yaml", time="5m")
+    assert (shorter.time, shorter.length) == ("5m", {})
 
 
 def test_a_report_is_named_by_the_options_that_change_it(tmp_path: Path) -> None:
@@ -147,7 +161,12 @@ def test_a_report_is_named_by_the_options_that_change_it(tmp_path: Path) -> None
         ({"equal": "luck"}, "equal is 'luck'"),
         ({"time": None}, "equal is time, and no time is given"),
         ({"time": None, "equal": "steps"}, "nothing says how long a run is"),
-        ({"time": "soon"}, "'soon' is no duration"),
+        ({"time": "soon"}, r"c\.yaml: time: 'soon' is no duration"),
+        (
+            {"fields": {"data": "dots", "epochs": 4}},
+            r"fields\.epochs and time, 5s, say twice how long a run is",
+        ),
+        ({"arms": {"a": {"validations": 3}}}, r"arms\.a changes nothing: with validations"),
         ({"recipe": "laptop-20"}, "there is no recipe laptop-20"),
         ({"fields": {"lr": 1}}, "fields: unknown field lr"),
     ],

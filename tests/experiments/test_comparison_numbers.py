@@ -125,6 +125,20 @@ def test_where_and_by_which_code_a_run_went_on_is_told() -> None:
     assert code == "1 of 3 runs were made with changes to the code that are in no commit."
 
 
+def test_versions_and_machines_that_steps_were_measured_on_are_told() -> None:
+    comparison = read_comparison(find_comparison("masks"))
+    versions = [
+        {"versions": {"resattn": version, "torch": "2.14.1"}} for version in ("1.0.0", "1.4.0", "1.4.0")
+    ]
+    runs = [
+        replace(record("plain", seed, 0.5), origin=origin, minutes=20.0)
+        for seed, origin in enumerate(versions)
+    ]
+    told, elsewhere = remarks(comparison, runs, elsewhere={"soft masks": "a GPU"})[::-1]
+    assert told == "The runs are of 2 versions of resattn: 1.0.0 (1), 1.4.0 (2)."
+    assert elsewhere.startswith('The steps of "soft masks" (a GPU) were measured on another machine than the')
+
+
 def test_runs_that_took_another_time_than_their_budget_are_told_once() -> None:
     comparison = read_comparison(find_comparison("masks"), time="10m")
     runs = [record("plain", seed, 0.5) for seed in range(4)]

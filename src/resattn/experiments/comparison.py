@@ -124,19 +124,31 @@ def _base(said: ComparisonFile, options: Options, source: str) -> tuple[Comparis
     """The recipe that all arms share, with a length; and the file, as far as it still holds by another recipe."""
     base = Recipe.from_yaml(find_recipe(said.recipe)) if said.recipe else Recipe()
     base = replaced(base, dict(_flat(said.fields)), f"{source}: fields")
+    _require_one_length(said, source)
     if options.recipe is not None:
         other = Recipe.from_yaml(find_recipe(options.recipe))
         base = other.replace(model=base.model, model_options=base.model_options, validate_on=base.validate_on)
-        # A recipe of so many steps or epochs has no time that could be held equal.
-        timed = options.time or base.time
-        said = dataclasses.replace(said, time=None, equal=said.equal if timed else _without_time(said.equal))
+        said = dataclasses.replace(said, time=None)
     asked = dict(parse_field(text, base, source=f"--set {text}") for text in options.fields)
     _require_settable(said, asked, options.time or said.time)
-    return said, replaced(base, asked, source)
+    base = replaced(base, asked, source)
+    if options.recipe is not None and not (options.time or base.time):
+        # A recipe of so many steps or epochs has no time that could be held equal.
+        said = dataclasses.replace(said, equal=_without_time(said.equal))
+    return said, base
 
 
 def _without_time(equal: Equal) -> Equal:
     return "steps" if equal == "time" else equal
+
+
+def _require_one_length(said: ComparisonFile, source: str) -> None:
+    for name in RUN_LENGTHS:
+        if name in said.fields and said.time:
+            raise ResattnError(
+                f"{source}: fields.{name} and time, {said.time}, say twice how long a run is",
+                "keep one of them",
+            )
 
 
 def _require_settable(said: ComparisonFile, asked: Mapping[str, Any], time: str | None) -> None:
@@ -158,9 +170,12 @@ def _length(
 ) -> tuple[str | None, dict[str, Any]]:
     """The time of a run, or else what the base says of its steps."""
     length = {name: getattr(base, name) for name in RUN_LENGTHS if getattr(base, name) is not None}
-    chosen = time or said.time or length.get("time")
+    chosen = time or said.time
+    # A recipe out of a run's folder has the steps that fitted into its time, too.
+    if chosen is None and (said.equal == "time" or len(length) == 1):
+        chosen = length.get("time")
     if chosen is not None:
-        parse_duration(chosen)
+        _require_duration(chosen, "--time-per-run" if time else f"{source}: time")
         return chosen, {}
     if said.equal == "time":
         raise ResattnError(
@@ -168,7 +183,15 @@ def _length(
         )
     if not length:
         raise ResattnError(f"{source}: nothing says how long a run is", "write a line such as `time: 10m`")
+    length.pop("time", None)
     return None, length
+
+
+def _require_duration(text: str, where: str) -> None:
+    try:
+        parse_duration(text)
+    except ResattnError as error:
+        raise ResattnError(f"{where}: {error.what}", error.mend) from error
 
 
 def _recipes(said: ComparisonFile, base: Recipe, source: str) -> dict[str, Recipe]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from resattn.errors import ResattnError
 from resattn.experiments.planned_runs import PlannedRun
 from resattn.training.history import read_history
 from resattn.training.run_folder import origin
@@ -58,14 +59,23 @@ class Mean:
 
 
 def run_records(runs: Iterable[PlannedRun]) -> list[RunRecord]:
-    """Read the run folders, in the order of the runs."""
-    return [_record(planned) for planned in runs]
+    """Read the run folders, in the order of the runs; ResattnError, naming the folder, for files that are damaged."""
+    records = []
+    for planned in runs:
+        try:
+            records.append(_record(planned))
+        except (OSError, ValueError, KeyError) as error:
+            raise ResattnError(
+                f"the run in {planned.folder.path} cannot be read: {error}",
+                "move the folder away and give the command again: the run is trained anew",
+            ) from error
+    return records
 
 
 def _record(planned: PlannedRun) -> RunRecord:
     folder = planned.folder
     history = read_history(folder.metrics_file)
-    validated = np.isfinite(history["val_top1"])
+    validated = np.isfinite(history["val_top1"]) & np.isfinite(history["val_loss"])
     last = {name: float(column[-1]) if len(column) else 0.0 for name, column in history.items()}
     finished = folder.results_file.exists()
     results = json.loads(folder.results_file.read_text(encoding="utf-8")) if finished else {}

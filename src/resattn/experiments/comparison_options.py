@@ -25,7 +25,7 @@ class Options:
     def name(self, path: Path, said: ComparisonFile) -> str:
         """A folder for the report: a trial with other options leaves that of the comparison itself alone.
 
-        More seeds than the file's extend its report; fewer make another.
+        More seeds than the file's extend its report, which keeps them; fewer make another.
         """
         words = [*self._changing(), *sorted(self._arms())]
         if self.seeds is not None and self.seeds < said.seeds:

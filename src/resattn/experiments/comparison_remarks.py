@@ -22,6 +22,7 @@ SAME = {
     "devices": "device",
     "number formats": "precision",
     "versions of torch": "torch",
+    "versions of resattn": "resattn",
 }
 
 
@@ -30,15 +31,18 @@ def remarks(
     records: Sequence[RunRecord],
     *,
     apart: Sequence[str] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> list[str]:
     """A sentence or two for each thing that makes the runs unlike each other, or the comparison incomplete.
 
-    `apart` are arms whose steps were measured apart from the control's.
+    `apart` are arms whose steps were measured apart from the control's, `elsewhere` those measured beside it on another
+    machine, and which.
     """
     left = [each for each in records if each.state in ("unfinished", "missing")]
     return [
         *_costs(comparison),
         *_measured_apart(apart),
+        *_measured_elsewhere(elsewhere or {}),
         *_differences(records),
         *_uncommitted(records),
         *(
@@ -75,6 +79,17 @@ def _measured_apart(arms: Sequence[str]) -> list[str]:
     return [
         f"The steps of {told} were measured for other comparisons, apart from the control's: whether the machine was "
         "then as fast is not known. Compare in a folder without their steps-in-time.json to measure them in turns."
+    ]
+
+
+def _measured_elsewhere(machines: Mapping[str, str]) -> list[str]:
+    """Arms that make as many steps beside the control's as another machine would."""
+    if not machines:
+        return []
+    told = ", ".join(f'"{arm}" ({machine})' for arm, machine in machines.items())
+    return [
+        f"The steps of {told} were measured on another machine than the control's: how many they are beside the "
+        "control's is that machine's word. Compare in a folder without steps-in-time.json to measure all on one."
     ]
 
 
@@ -129,6 +144,6 @@ def _drift(comparison: Comparison, finished: Sequence[RunRecord]) -> list[str]:
 def _short(name: str, origin: Mapping[str, Any]) -> str:
     if name == "commit":
         return short_commit(origin.get(name))
-    if name == "torch":
+    if name in ("torch", "resattn"):
         return str((origin.get("versions") or {}).get(name))
     return str(origin.get(name))

@@ -19,11 +19,13 @@ from resattn.experiments.comparison_figures import draw
 from resattn.experiments.comparison_numbers import RunRecord, run_records
 from resattn.experiments.comparison_page import write_page
 from resattn.experiments.comparison_remarks import remarks
-from resattn.experiments.held_equal import measured_apart, measured_on
+from resattn.experiments.held_equal import measured_apart, measured_elsewhere, measured_on
 from resattn.experiments.paired_differences import Difference, contrast, difference
-from resattn.experiments.planned_runs import POOL, PlannedRun
+from resattn.experiments.planned_runs import POOL, PlannedRun, planned_runs
 from resattn.files import make_folder, whole_text_file
 from resattn.training.stopping import TrainingStopped
+
+SOURCE = "comparison.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,29 @@ def write_report(
     make_folder(folder)
     # Read under the lock: of two processes that finish together the later one to write knows of both.
     with locked(folder):
+        comparison, runs = _with_seeds_there(comparison, runs, parent, folder)
         report = _report(comparison, runs, parent, folder, stopped)
-        with whole_text_file(folder / "comparison.json") as file:
+        with whole_text_file(folder / SOURCE) as file:
             file.write(json.dumps(report.to_json(), indent=1) + "\n")
         drawn = draw(report.to_json(), folder)
         write_page(report.to_json(), drawn, folder / "report.html")
     return report
+
+
+def _with_seeds_there(
+    comparison: Comparison, runs: Sequence[PlannedRun], parent: Path, folder: Path
+) -> tuple[Comparison, Sequence[PlannedRun]]:
+    """The comparison with the seeds that a report of the same runs has already: it does not lose those of --seeds."""
+    try:
+        there = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return comparison, runs
+    same = {run["folder"] for run in there["runs"] if run["seed"] < comparison.seeds}
+    seeds = 1 + max(run["seed"] for run in there["runs"])
+    if seeds <= comparison.seeds or same != {planned.folder.path.name for planned in runs}:
+        return comparison, runs
+    wider = dataclasses.replace(comparison, seeds=seeds, command=there["command"])
+    return wider, planned_runs(wider, parent=parent)
 
 
 def _report(
@@ -122,7 +141,12 @@ def _report(
             *(contrast(records, wanted) for wanted in comparison.contrasts),
         ],
         runs=records,
-        remarks=remarks(comparison, records, apart=measured_apart(comparison, parent / POOL)),
+        remarks=remarks(
+            comparison,
+            records,
+            apart=measured_apart(comparison, parent / POOL),
+            elsewhere=measured_elsewhere(comparison, parent / POOL),
+        ),
         folder=folder,
         stopped=stopped,
     )
@@ -130,7 +154,7 @@ def _report(
 
 def _held(comparison: Comparison, machine: str) -> str:
     """What is held equal, in words; `machine` is what a time was measured on."""
-    said = ", ".join(f"{value:g} {name}" for name, value in comparison.length.items())
+    said = ", ".join(f"{value:,} {name}" for name, value in comparison.length.items())
     time = f"{comparison.time} ({machine})" if machine else comparison.time
     return {
         "time": f"{time} of training, as steps that were measured in turns",

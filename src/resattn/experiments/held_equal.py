@@ -54,5 +54,23 @@ def measured_apart(comparison: Comparison, pool: Path) -> list[str]:
     return [arm for arm, its in turns.items() if None not in (its, of_control) and its != of_control]
 
 
+def measured_elsewhere(comparison: Comparison, pool: Path) -> dict[str, str]:
+    """By arm, the machine on which its steps were measured in turns with the control's, where that is another one."""
+    if comparison.equal != "time" or comparison.time is None:
+        return {}
+    known = known_steps(pool)
+    entries = {
+        arm: known.get(time_key(recipe, comparison.time), {}) for arm, recipe in comparison.recipes.items()
+    }
+    of_control = entries[comparison.control]
+    return {
+        arm: entry["machine"]
+        for arm, entry in entries.items()
+        if "machine" in entry
+        and entry.get("turns") == of_control.get("turns")
+        and entry["machine"] != of_control.get("machine")
+    }
+
+
 def _counted_steps(recipe: Recipe) -> int:
     return recipe.steps or steps_for_epochs(recipe, len(training_split(recipe).images))

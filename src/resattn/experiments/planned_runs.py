@@ -40,9 +40,13 @@ class PlannedRun:
         return self.diverged or self.folder.results_file.exists()
 
     def require_own(self) -> None:
-        """Raise ResattnError where the folder holds a run by another recipe, of other images or from other weights."""
-        if not self.folder.recipe_file.exists():
+        """Raise ResattnError where the folder holds a run by another recipe, of other images or from other weights.
+
+        So it does where a part of the run is gone.
+        """
+        if not (self.done or self.folder.recipe_file.exists()):
             return
+        self._require_whole()
         data = open_split(self.recipe.data)
         self.folder.require_same_data(self.recipe.data, data.source_sha256, data.images.shape[1])
         start = starting_weights(self.recipe)
@@ -58,6 +62,20 @@ class PlannedRun:
                 f"{self.folder.path} holds a run by another recipe, perhaps of another version of resattn",
                 "move it away, and give the command again",
             )
+
+    def _require_whole(self) -> None:
+        """Raise ResattnError where a file is gone that a run like this has."""
+        files = [self.folder.recipe_file, self.folder.environment_file]
+        if self.folder.results_file.exists():
+            files.append(self.folder.metrics_file)
+        if self.recipe.start_from:
+            files.append(self.folder.start_file)
+        for path in files:
+            if not path.exists():
+                raise ResattnError(
+                    f"a part of the run in {self.folder.path} is gone: its {path.name} is not there",
+                    "put it back, or move the folder away and give the command again: the run is trained anew",
+                )
 
 
 def planned_runs(comparison: Comparison, *, parent: Path = COMPARISONS) -> list[PlannedRun]:

@@ -14,12 +14,12 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from resattn.errors import ResattnError
+from resattn.experiments.comparison_report import SOURCE
 from resattn.experiments.results_sections import CONCLUSION, FIGURES, comparison, corruptions, localization
 from resattn.experiments.wording import INTERVALS, SCORES
 from resattn.figures import save
 from resattn.files import whole_file, whole_text_file
 
-SOURCE = "comparison.json"
 EARLIER_CONCLUSION = "conclusion-of-earlier-runs.md"
 HEAD = (
     """# Results

@@ -17,14 +17,22 @@ UNUSED: dict[str, Sequence[str]] = {
 
 
 def effective(recipe: Recipe) -> Recipe:
-    """The recipe with fields at their defaults that its optimizer, its mixing or its image sizes have no use for."""
+    """The recipe with fields at their defaults that its optimizer, its mixing or its image sizes have no use for.
+
+    How often one looks (`validations`) has no effect on what is trained either.
+    """
     unused = UNUSED[recipe.optimization.optimizer]
     optimization = _at_defaults(recipe.optimization, Optimization(), unused)
     augmentation = recipe.augmentation
     if augmentation.mixup == augmentation.cutmix == 0:
         augmentation = _at_defaults(augmentation, Augmentation(), ("mix_until",))
     size_ramp = Recipe().size_ramp if recipe.start_scale == 1 else recipe.size_ramp
-    return recipe.replace(optimization=optimization, augmentation=augmentation, size_ramp=size_ramp)
+    return recipe.replace(
+        optimization=optimization,
+        augmentation=augmentation,
+        size_ramp=size_ramp,
+        validations=Recipe().validations,
+    )
 
 
 def _at_defaults(said: Group, default: Group, names: Sequence[str]) -> Group:

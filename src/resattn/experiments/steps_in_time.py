@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from resattn.data.locking import locked
 from resattn.data.packed import open_split
+from resattn.errors import ResattnError
 from resattn.experiments.recipe_key import recipe_key
 from resattn.files import make_folder, whole_text_file
 from resattn.hardware import Precision, choose_execution
@@ -86,9 +87,17 @@ def _measured_steps(
 
 
 def known_steps(pool: Path) -> dict[str, dict[str, Any]]:
-    """By the key of a recipe that has a time, the steps that fit into it, and where that was measured."""
+    """By the key of a recipe that has a time, the steps that fit into it, and where that was measured.
+
+    Raises ResattnError where that file is damaged.
+    """
     path = pool / STEPS_IN_TIME
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ResattnError(f"{path} cannot be read: {error}", "move it away to measure steps anew") from error
 
 
 def time_key(recipe: Recipe, time: str) -> str:

@@ -49,7 +49,7 @@ class ProgressDisplay(pl.Callback):
         self._clock = self._last_line = time.monotonic()
         if sys.stderr.isatty() and trainer.is_global_zero:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # arms are called as their files say
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[status]}"),

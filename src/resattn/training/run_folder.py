@@ -1,5 +1,6 @@
 """The run folder: where each file of a run lies, and the run's own record of what made it."""
 
+import functools
 import json
 import platform
 import re
@@ -217,10 +218,21 @@ def _cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
+@functools.cache
 def _commit() -> str | None:
-    """The git commit of the source this runs from, with a plus where files were changed; None when installed."""
+    """The git commit of the source this runs from, with a plus where files were changed; None when installed.
+
+    Asked once: the code is loaded once, whatever is committed while it runs.
+    """
     source = Path(__file__).parent
     try:
+        # An environment may lie in a repository of its user's, which does not hold this code.
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+            cwd=source,
+            capture_output=True,
+            check=True,
+        )
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True
         )
