@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from resattn.data.packed import open_split
 from resattn.data.shapes import prepare_shapes
 from resattn.errors import ResattnError
 from resattn.evaluation.submission import write_submission
+from resattn.experiments.publishing import publish_measurement
 from resattn.models.loading import load
 from resattn.training.recipe import Recipe
 from resattn.training.run import train
@@ -35,11 +37,11 @@ def test_corruptions_are_measured_into_the_run(trained_dots, capsys: pytest.Capt
     assert {path.name for path in published.parent.iterdir()} == {"corruptions.json", "corruptions.png"}
     with (
         Image.open(published) as ours,
-        Image.open(trained_dots.run / "corruptions-dots-val/corruptions.png") as whole,
+        Image.open(trained_dots.run / "corruptions-dots-val-limit-6/corruptions.png") as whole,
     ):
         assert ours.width < whole.width  # without the column of images
     assert 0 <= result["mean_corruption_accuracy"] <= 1
-    folder = trained_dots.run / "corruptions-dots-val"
+    folder = trained_dots.run / "corruptions-dots-val-limit-6"
     written = json.loads((folder / "corruptions.json").read_text())
     assert written["clean_top1"] == result["clean_top1"]
     assert {path.name for path in folder.iterdir()} == {
@@ -61,7 +63,7 @@ def test_localization_is_measured_where_there_are_boxes(
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "| combined | masks |" in page and "| centred blob | baseline |" in page
     assert [score["name"] for score in result["scores"]][:3] == ["uniform map", "centred blob", "Grad-CAM"]
-    assert (folder.path / "localization-shapes-val" / "localization.png").is_file()
+    assert (folder.path / "localization-shapes-val-limit-10" / "localization.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -144,3 +146,56 @@ def test_a_folder_of_images_is_measured_whole_and_the_one_trained_on_where_it_wa
     ) as refused:
         open_split(str(holdout))
     assert f"folder:{holdout}" in refused.value.mend
+
+
+def test_images_that_the_network_may_have_been_trained_on_are_told(
+    trained_dots, draw_dots, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(trained_dots.photo.parents[1], tmp_path / "copy")
+    app(["evaluate", str(trained_dots.run), "--data", f"{copy}/"])
+    assert "note: 96 of these 120 images are called as images of dots" in capsys.readouterr().err
+    other = draw_dots(tmp_path / "other", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=2, side=30)
+    for name in ("red", "blue"):
+        for path in (other / name).iterdir():
+            path.rename(path.with_stem(f"new{path.stem}"))
+    app(["evaluate", str(trained_dots.run), "--data", f"{other}/"])
+    assert "note" not in capsys.readouterr().err
+    run = RunFolder(shutil.copytree(trained_dots.run, tmp_path / "run"))
+    app(["evaluate", str(run.path)])
+    assert "prepared anew" not in capsys.readouterr().err
+    run.environment_file.write_text(json.dumps({**run.environment(), "data_sha256": "of other files"}))
+    app(["evaluate", str(run.path)])
+    assert "note: dots was prepared anew, from other files, since the training" in capsys.readouterr().err
+
+
+def test_what_is_odd_about_a_folder_of_images_is_told_with_its_path(
+    trained_dots, draw_dots, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    holdout = draw_dots(tmp_path / "val", {"red": (1, 0, 0), "blue": (0, 0, 1)}, images=2, side=30)
+    with pytest.raises(ResattnError, match=f"{tmp_path} has val, with folders of their own") as refused:
+        told(capsys, trained_dots.run, "--data", f"{tmp_path}/")
+    assert refused.value.mend == f"name one of them: {holdout}"
+    shutil.copy(holdout / "red" / "0.png", holdout / "loose.png")
+    (holdout / "notes").mkdir()
+    app(["evaluate", str(trained_dots.run), "--data", f"{holdout}/"])
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"left out: {holdout}/notes holds no images" in err
+    assert f"left out: 1 files beside the class folders of {holdout} were not read: loose.png" in err
+    shutil.copy(holdout / "red" / "0.png", holdout / "notes")
+    with pytest.raises(ResattnError, match=f"{holdout}/notes: .* knows no class 'notes'"):
+        told(capsys, trained_dots.run, "--data", f"{holdout}/")
+
+
+def test_a_measurement_published_again_keeps_its_conclusion(
+    trained_dots, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    result = {"data": "dots", "split": "val", "seconds": 1.0, "scores": ({"name": "masks"},)}
+    for seconds in (1.0, 2.0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("resattn.experiments.publishing.write_results_page", lambda docs: docs)
+            told_again = {**result, "seconds": seconds}
+            publish_measurement("localization", told_again, tmp_path, source="a", options=["--localization"])
+        (place,) = (tmp_path / "results").iterdir()
+        conclusion = place / "conclusion.md"
+        conclusion.write_text("They do look there.\n")
+    assert conclusion.exists() and len(list(place.iterdir())) == 2

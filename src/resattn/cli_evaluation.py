@@ -76,6 +76,7 @@ def evaluate(
     json_output
         Print one JSON object.
     """
+    from resattn.evaluation.inference import configuration
     from resattn.evaluation.measured_images import images_to_measure
     from resattn.hardware import choose_execution
     from resattn.models.loading import load
@@ -115,6 +116,7 @@ def evaluate(
         publish=publish,
         out=out,
         run=Path(source) if Path(source).is_dir() else None,
+        own=data == configuration(network).get("data"),
         json_output=json_output,
     )
     if submission:
@@ -157,6 +159,7 @@ class _Asked:
     """What is to be measured on, how, and where it goes.
 
     `labelled` are the images where they are no data set's; `run` is the run folder, where the network came from one;
+    `own` is whether the data set is the one that the network was trained on;
     `options` are those of the command that say what is measured and how.
     """
 
@@ -171,17 +174,26 @@ class _Asked:
     publish: Path | None
     out: Path | None
     run: Path | None
+    own: bool
     json_output: bool
 
     def images(self) -> "PackedSplit":
-        """What is to be measured on."""
+        """What is to be measured on; a run's own data set that is no longer what it was is told."""
         from resattn.data.packed import open_split
+        from resattn.evaluation.measured_images import note_prepared_anew
+        from resattn.training.run_folder import RunFolder
 
-        return self.labelled or open_split(self.data, self.split)
+        if self.labelled:
+            return self.labelled
+        images = open_split(self.data, self.split)
+        if self.run and self.own:
+            note_prepared_anew(images, RunFolder(self.run).environment())
+        return images
 
     def folder(self, what: str) -> Path | None:
-        """Where files go: --out, a folder in the run, or nowhere."""
-        return self.out or (self.run / f"{what}-{self.data}-{self.split}" if self.run else None)
+        """Where files go: --out, a folder in the run, or nowhere. Part of the images has a folder of its own."""
+        limit = "" if self.limit is None else f"-limit-{self.limit}"
+        return self.out or (self.run / f"{what}-{self.data}-{self.split}{limit}" if self.run else None)
 
     def publish_as(
         self,

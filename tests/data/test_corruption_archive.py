@@ -1,6 +1,7 @@
 """Reading Tiny-ImageNet-C: as handed out, damaged, and hostile."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -122,6 +123,28 @@ def test_a_tar_file_that_is_cut_short_is_told(kept: float, tmp_path: Path) -> No
         path.write_bytes(whole[:end])
         with pytest.raises(ResattnError, match=r"cut\.tar(: '.*' is | is damaged or )cut short"):
             list(open_corruption_archive(path).images(lambda _: True))
+
+
+@pytest.mark.parametrize("left", [1, 300, 700, 1500])
+def test_an_image_that_is_cut_short_is_named(left: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    assert len(file.getvalue()) > 1500
+    path = packed(tmp_path / "cut.tar", {"fog/1/n01/0.JPEG": file.getvalue()})
+    path.write_bytes(path.read_bytes()[: 512 + left])
+    with pytest.raises(ResattnError, match=r"cut\.tar: 'fog/1/n01/0\.JPEG' is cut short"):
+        list(open_corruption_archive(path).images(lambda _: True))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    closed = tmp_path / "fog" / "1"
+    closed.mkdir(parents=True)
+    closed.chmod(0)
+    with pytest.raises(ResattnError, match="cannot be read"):
+        open_corruption_archive(tmp_path)
+    closed.chmod(0o700)
 
 
 def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:

@@ -117,6 +117,16 @@ def test_weights_that_half_precision_would_spoil_stay_as_they_are(trained_dots, 
     assert "cannot hold" in written.reason
 
 
+def test_a_data_set_that_was_prepared_anew_is_refused(trained_dots, tmp_path: Path) -> None:
+    run = RunFolder(trained_dots.run)
+    began = {**run.environment(), "data_sha256": "of other files"}
+    with pytest.raises(
+        ResattnError, match="dots was prepared anew, from other files, since the training began"
+    ):
+        release(run.weights_file, environment=began, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_a_training_s_weights_are_released(trained_dots, tmp_path: Path) -> None:
     network = resattn.load(trained_dots.run)
     save_weights(tmp_path / "weights.safetensors", network, metadata={"data": "dots"})

@@ -155,7 +155,7 @@ def archive_files(
     files = {}
     for family, code in codes.items():
         file = io.BytesIO()
-        Image.new("RGB", (6, 6), (code, 0, 0)).save(file, "PNG")
+        Image.new("RGB", (6, 4), (code, 0, 0)).save(file, "PNG")
         for severity in range(1, 6):
             for class_id in ids:
                 for number in range(per_class):
@@ -196,7 +196,7 @@ def test_the_official_archive_as_tar_and_as_folder(oracle: Make, make_split: Mak
         assert (other.name, other.kind) == ("my_own", "other")
         assert result.mean_corruption_accuracy == pytest.approx((1 / 3 + 7 / 15 + 1 / 3) / 3)
         assert (result.images, result.clean_top1, result.notes) == (3, 2 / 3, ())
-        assert result.examples["my_own"].shape == (3, 6, 6, 3)
+        assert result.examples["my_own"].shape == (3, 4, 6, 3)
     assert [result.corruptions for result in results] == ["of Tiny-ImageNet-C.tar", "of Tiny-ImageNet-C"]
     write_robustness(results[0], tmp_path / "out")
 
@@ -223,6 +223,19 @@ def test_unknown_classes_and_damage_name_the_member(oracle: Make, make_split: Ma
         evaluate_corruption_archive(oracle(IDENTITY, IDS), damaged, clean=clean, progress=False)
 
 
+def test_images_of_another_size_than_the_clean_ones_are_refused(
+    oracle: Make, make_split: Make, tmp_path: Path
+) -> None:
+    path = packed(tmp_path / "c.tar", archive_files({"fog": 0}))
+    clean = make_split([0], [0])
+    clean, blind = dataclasses.replace(clean, images=clean.images[:, :, :4]), oracle(IDENTITY, IDS)
+    with pytest.raises(
+        ResattnError, match=r"c\.tar: '.*' has 6x4 pixels, and the clean images of insects have 4x4"
+    ):
+        evaluate_corruption_archive(blind, path, clean=clean, progress=False)
+    assert not blind.batch_sizes, "told before an image is computed"
+
+
 def test_frost_with_all_classes_of_imagenet_is_known(oracle: Make, make_split: Make, tmp_path: Path) -> None:
     ids = ("n00000001", "n00000002", "n00000003")
     files = {**archive_files({"fog": 0}, ids=ids), **archive_files({"frost": 0}, ids=(*ids, "n00000004"))}
@@ -240,6 +253,15 @@ def test_archives_that_are_not_whole(oracle: Make, make_split: Make, tmp_path: P
     partial = packed(tmp_path / "p.tar", {k: v for k, v in files.items() if "/4/" not in k})
     with pytest.raises(ResattnError, match=r"p\.tar holds no images of fog at severity 4"):
         evaluate_corruption_archive(oracle(IDENTITY, IDS), partial, clean=clean, progress=False)
+    for name, content in files.items():
+        if "/4/" not in name:
+            place = tmp_path / "p" / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+    blind = oracle(IDENTITY, IDS)
+    with pytest.raises(ResattnError, match="p holds no images of fog at severity 4"):
+        evaluate_corruption_archive(blind, tmp_path / "p", clean=clean, progress=False)
+    assert not blind.batch_sizes, "told before an image is computed"
     (tmp_path / "empty").mkdir()
     with pytest.raises(ResattnError, match="empty holds no corrupted images"):
         evaluate_corruption_archive(oracle(IDENTITY, IDS), tmp_path / "empty", clean=clean, progress=False)

@@ -79,6 +79,13 @@ class CorruptionArchive:
                 raise ResattnError(f"{self.path}: {member.name!r} {error}", _MEND) from error
             yield CorruptedImage(place, pixels, member.position)
 
+    def cells(self) -> set[tuple[str, int]] | None:
+        """Families and severities, by the names of the files; None for a tar file, which is not read for them."""
+        if not self.path.is_dir():
+            return None
+        places = (self._place(member.name) for member in _files(self.path))
+        return {place[:2] for place in places if place is not None}
+
     def _place(self, name: str) -> Place | None:
         parts = PurePosixPath(name).parts
         if ".." in parts or name.startswith("/"):
@@ -118,9 +125,16 @@ def _check_size(shape: tuple[int, ...], first: tuple[int, ...]) -> None:
 
 
 def _files(root: Path) -> Iterator[_Member]:
-    """All files below a folder, in sorted order, one folder's names in memory at a time."""
+    """All files below a folder, in sorted order, one folder's names in memory at a time.
+
+    Raises OSError for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
     position = 0
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder, name)
@@ -164,8 +178,11 @@ def _tar_members(path: Path) -> Iterator[_Member]:
 
 def _tar_content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     _check_bytes(member.size)
-    content = archive.extractfile(member)
-    data = content.read() if content else b""
+    try:
+        content = archive.extractfile(member)
+        data = content.read() if content else b""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise BadImageError(f"is cut short ({error})") from error
     if len(data) != member.size:
         raise BadImageError("is cut short")
     return data

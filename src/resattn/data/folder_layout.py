@@ -110,13 +110,29 @@ def _require_no_splits(path: Path, folders: list[Path]) -> None:
 def read_known_classes(path: Path, label_of: Callable[[str], int], faults: Faults) -> list[PlannedFile]:
     """The files of a class-per-folder tree where `label_of` says the label of a folder by its name.
 
-    Raises what that raises, and ResattnError where there are no images.
+    Folders without images need no class. Raises what `label_of` raises, naming the folder, and ResattnError where there
+    are no images, or where folders are splits.
     """
     _require_folder(path)
+    folders = _subfolders(path)
+    splits = [folder for folder in folders if folder.name.lower() in _SPLIT_OF and _subfolders(folder)]
+    if splits and len(splits) == len(folders):
+        raise ResattnError(
+            f"{path} has {', '.join(folder.name for folder in splits)}, with folders of their own, where class folders "
+            "are expected",
+            f"name one of them: {splits[-1]}",
+        )
     planned = []
-    for folder in _subfolders(path):
-        label = label_of(folder.name)
-        planned += [PlannedFile(file, label, name) for file, name in _walk(folder, path, faults)]
+    for folder in folders:
+        files = list(_walk(folder, path, faults))
+        if not files:
+            faults.found(str(folder), "holds no images")
+            continue
+        try:
+            label = label_of(folder.name)
+        except ResattnError as error:
+            raise ResattnError(f"{folder}: {error.what}", error.mend) from error
+        planned += [PlannedFile(file, label, name) for file, name in files]
     if not planned:
         raise ResattnError(f"{path} holds no images in class folders", f"put them into {path / 'CLASS'}")
     return planned
@@ -147,7 +163,7 @@ def _labelled(root: Path, faults: Faults) -> FolderLayout:
         for label, identity in enumerate(layout.class_ids)
         for path, name in files[identity]
     ]
-    layout.notes += _loose(root)
+    layout.notes += loose(root)
     return layout
 
 
@@ -162,14 +178,14 @@ def _same_classes(root: Path, layout: FolderLayout, faults: Faults) -> list[Plan
         planned += [PlannedFile(path, label[folder.name], name) for path, name in _walk(folder, root, faults)]
     if not planned:
         raise ResattnError(f"{root} holds no images in class folders", f"fill it, or remove it: {root}")
-    layout.notes += _loose(root)
+    layout.notes += loose(root)
     return planned
 
 
 def _test(root: Path, layout: FolderLayout, faults: Faults) -> list[PlannedFile]:
     """Labelled where it has class folders of the train tree and nothing else, unlabelled otherwise."""
     names = {folder.name for folder in _subfolders(root)}
-    if names and names <= set(layout.class_ids) and not _loose(root):
+    if names and names <= set(layout.class_ids) and not loose(root):
         return _same_classes(root, layout, faults)
     planned = [PlannedFile(path, -1, name) for path, name in _walk(root, root, faults)]
     if not planned:
@@ -248,7 +264,7 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _CLUTTER or path.name == "__MACOSX"
 
 
-def _loose(root: Path) -> list[str]:
+def loose(root: Path) -> list[str]:
     """A note on visible files that lie beside the class folders, if there are any."""
     files = sorted(path.name for path in _entries(root) if not path.is_dir() and not _is_hidden(path))
     if not files:

@@ -11,7 +11,7 @@ import numpy as np
 from resattn import home, progress
 from resattn.data.decoding import BadImageError, in_order
 from resattn.data.faults import Faults
-from resattn.data.folder_layout import passed_over_note, read_known_classes
+from resattn.data.folder_layout import loose, passed_over_note, read_known_classes
 from resattn.data.image_folder import decode_file, description_of, folder_stem, identity
 from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
@@ -69,7 +69,7 @@ def read_labelled_folder(
         class_names=tuple(class_names),
         source_sha256=source.hexdigest(),
     )
-    return split, faults.skipped + passed_over_note(faults)
+    return split, faults.skipped + loose(path) + passed_over_note(faults)
 
 
 def packed_from(path: Path, name: str) -> bool | None:

@@ -14,6 +14,7 @@ import yaml
 from resattn.data.packed import PackedSplit, open_split
 from resattn.errors import ResattnError
 from resattn.evaluation.classification import ClassificationResult, evaluate
+from resattn.evaluation.measured_images import is_other_than_trained_on
 from resattn.evaluation.model_card import CardFacts, model_card
 from resattn.files import whole_text_file
 from resattn.hardware import Execution
@@ -59,7 +60,7 @@ def release(
     "auto" they are stored in half precision where that costs no more than 2 right answers in 10,000 on the official
     validation split (computed in float32), in float32 otherwise. Every figure is measured on the file that was written.
     `name` is the network's own where left out. Raises ResattnError for weights that are not a run's, and data that are
-    not prepared.
+    not prepared, or from other files since.
     """
     metadata = read_metadata(weights)
     if "recipe" not in metadata or "train_seconds" not in metadata:
@@ -67,6 +68,12 @@ def release(
             f"{weights} does not say how it was trained", "release the run folder of a training"
         )
     split = open_split(metadata["data"], "val")
+    if is_other_than_trained_on(split, environment):
+        raise ResattnError(
+            f"{split.data} was prepared anew, from other files, since the training began: images that the network has "
+            "seen may be among those of val",
+            "prepare it from the same files again, or train anew",
+        )
     network = load_weights(weights)
     full = evaluate(network, split, execution=execution)
     name = name or metadata["model"]

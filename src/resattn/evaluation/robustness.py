@@ -25,6 +25,7 @@ from resattn.evaluation.robustness_archive import (
     ArchiveChoice,
     archive_batches,
     require_all_severities,
+    require_fit,
     uneven,
 )
 from resattn.evaluation.robustness_counting import CLEAN, Batch, measure, scores
@@ -108,23 +109,24 @@ def evaluate_corruption_archive(
     those that the archive's were made of, which the authors cut out of ImageNet anew. `limit` takes at most that many
     images of each family and severity, as many from each class as can be. The classes of ImageNet in the family frost
     that `clean` does not have are passed over, with a note. Raises ResattnError as `evaluate_corruptions` does; for a
-    member that is damaged or of an unknown class, by name; and where a family lacks a severity.
+    member that is damaged, of an unknown class or of another size, by name; and where a family lacks a severity.
     """
     require_same_classes(network, clean)
     execution = execution or reference_execution()
     archive = open_corruption_archive(path)
+    require_fit(archive, clean)
     started = time.perf_counter()
     rows = labelled_rows(clean, limit)
     shown = progress_bar(progress, len(rows), f"evaluating on {clean.data} {clean.split}")
     plain = measure(network, _made_batches(clean, rows, batch_size, ()), execution, shown)
-    choice = ArchiveChoice(path, clean.class_ids, limit)
+    choice = ArchiveChoice(path, clean, limit)
     tally = measure(
         network,
         archive_batches(archive, choice, batch_size),
         execution,
         progress_bar(progress, archive.total, f"evaluating on {path.name}", unit=archive.unit),
     )
-    require_all_severities(tally, path)
+    require_all_severities(tally.images, path)
     families = scores(tally)
     return RobustnessResult(
         data=clean.data,

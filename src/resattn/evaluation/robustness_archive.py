@@ -3,16 +3,17 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from resattn.data.corruption_archive import CorruptedImage, CorruptionArchive, Place
+from resattn.data.packed import PackedSplit
 from resattn.errors import ResattnError
 from resattn.evaluation.corruptions import SEVERITIES
 from resattn.evaluation.pixels import Pixels
-from resattn.evaluation.robustness_counting import Batch, Tally
+from resattn.evaluation.robustness_counting import Batch
 from resattn.evaluation.robustness_result import EXAMPLE_SEVERITIES, FamilyScore
 
 # In the archive at Zenodo this family has all classes of ImageNet (the authors' issue 60).
@@ -20,11 +21,15 @@ CROWDED = "frost"
 
 
 class ArchiveChoice:
-    """Which images of an archive are looked at: all of known classes, or `limit` of each family and severity."""
+    """Which images of an archive are looked at: all of known classes, or `limit` of each family and severity.
 
-    def __init__(self, path: Path, class_ids: tuple[str, ...], limit: int | None) -> None:
+    `clean` has the network's classes, and images of the size that the archive's have to be of.
+    """
+
+    def __init__(self, path: Path, clean: PackedSplit, limit: int | None) -> None:
         self.path = path
-        self.labels = {class_id: label for label, class_id in enumerate(class_ids)}
+        self.clean = clean
+        self.labels = {class_id: label for label, class_id in enumerate(clean.class_ids)}
         self.limit = limit
         self.passed_over = 0
         self._taken: Counter[tuple[str, int, int]] = Counter()
@@ -51,7 +56,18 @@ class ArchiveChoice:
         return True
 
     def keep_first(self, image: CorruptedImage) -> None:
-        """Keep the pixels of the first image of each family and severity."""
+        """Keep the pixels of the first image of each family and severity.
+
+        Raises ResattnError for an image of another size than the clean ones: what that costs is no corruption's doing.
+        """
+        shapes = image.pixels.shape, self.clean.images.shape[1:]
+        size, clean_size = (f"{width}x{height}" for height, width, _ in shapes)
+        if size != clean_size:
+            raise ResattnError(
+                f"{self.path}: {image.place.member!r} has {size} pixels, and the clean images of {self.clean.data} "
+                f"have {clean_size}",
+                f"evaluate a network and a data set of {size} pixels, or use --corruptions, which makes its images",
+            )
         self._first.setdefault((image.place.family, image.place.severity), image.pixels)
 
     def examples(self) -> dict[str, Pixels]:
@@ -84,14 +100,23 @@ def archive_batches(archive: CorruptionArchive, choice: ArchiveChoice, batch_siz
         position = group[-1].position
 
 
-def require_all_severities(tally: Tally, path: Path) -> None:
+def require_fit(archive: CorruptionArchive, clean: PackedSplit) -> None:
+    """Raise ResattnError for what can be seen before all is read to be missing, or of other classes or another size."""
+    if (cells := archive.cells()) is not None:
+        require_all_severities(cells, archive.path)
+    choice = ArchiveChoice(archive.path, clean, None)
+    for image in itertools.islice(archive.images(choice.wants), 1):
+        choice.keep_first(image)
+
+
+def require_all_severities(cells: Collection[tuple[str, int]], path: Path) -> None:
     """Raise ResattnError, naming the archive at `path`, unless it has families, and each of them all severities."""
     mend = "give the whole archive, Tiny-ImageNet-C.tar, or the folder it unpacks to"
-    if not tally.images:
+    if not cells:
         raise ResattnError(f"{path} holds no corrupted images", mend)
-    for family in sorted({family for family, _ in tally.images}):
+    for family in sorted({family for family, _ in cells}):
         for severity in SEVERITIES:
-            if (family, severity) not in tally.images:
+            if (family, severity) not in cells:
                 raise ResattnError(f"{path} holds no images of {family} at severity {severity}", mend)
 
 

@@ -134,7 +134,8 @@ def publish_measurement(
     name = re.sub(r"[^\w.]+", "-", "-".join(said)).strip("-.")
     place = docs / "results" / name
     there = place / f"{kind}.json"
-    told = {**result, "source": source, "command": command}
+    # As it will be read: tuples become lists.
+    told = json.loads(json.dumps({**result, "source": source, "command": command}))
     before = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
     _retire_conclusion(place, {**before, "seconds": 0}, {**told, "seconds": 0})
     with whole_text_file(there) as file:
