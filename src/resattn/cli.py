@@ -144,14 +144,14 @@ def train(
             "leave them out, or start a new run without --resume",
         )
     processes, seconds = this_process(), parse_duration(save_every)
-    recipe, folder = _run_folder(
-        recipe, run_dir, resume=resume, several=max(processes.world, devices * nodes) > 1
-    )
     if processes.world == 1 and restarts and devices * nodes == 1:
         raise ResattnError(
             "--restarts is for several processes, and this is one",
             "leave it out, and go on with --resume where the process died; or give --devices",
         )
+    recipe, folder = _run_folder(
+        recipe, run_dir, resume=resume, several=max(processes.world, devices * nodes) > 1
+    )
     if processes.world == 1 and devices * nodes > 1:
         if not resume:  # whose batch size the run folder knows
             Processes(world=devices * nodes).require_even_shares(recipe.batch_size)
@@ -166,6 +166,8 @@ def train(
         if processes.first:
             print(f"stopped by {stopped}; go on with: {folder.resume_command}", file=sys.stderr)
         sys.exit(stopped.exit_status)
+    finally:
+        folder.remove_if_empty()
     if not processes.first:
         return
     print_scores(result)

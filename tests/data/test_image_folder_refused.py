@@ -77,6 +77,16 @@ def test_every_bad_file_is_counted(tree: Path) -> None:
     assert open_split("pets", root=tree.parent / "data").labels.tolist() == [0] * 8 + [1] * 9
 
 
+def test_where_not_one_file_is_whole_the_last_reason_is_told(tree: Path, write: Write, samples) -> None:
+    write("a/0.png", "b/0.png")
+    for name in "ab":
+        (tree / name / "0.png").write_text("hello")
+    told = refused(tree, samples, skip_bad=True, val_share=0).what
+    assert told.startswith(
+        f"not one of the 2 files for train is a whole image: {tree}/b/0.png is not an image that"
+    )
+
+
 def test_folders_that_make_no_sense(tree: Path, write: Write, samples) -> None:
     assert refused(tree, samples).what == f"{tree} does not exist"
     write("a/0.png")
@@ -89,6 +99,9 @@ def test_folders_that_make_no_sense(tree: Path, write: Write, samples) -> None:
 def test_split_trees_that_make_no_sense(tree: Path, write: Write, samples) -> None:
     write("train/a/0.png", "train/b/0.png", "val/c/0.png")
     assert refused(tree, samples).what == f"{tree}/val/c is no class of the train folder"
+    told = refused(tree, samples, skip_bad=True)
+    assert told.what == f"{tree}/val holds no images of the train folder's classes: c is none of them"
+    assert told.mend == "call its folders as those of the train folder: a, b"
     write("valid/a/0.png")
     assert (
         refused(tree, samples).what

@@ -1,5 +1,6 @@
 """What a study keeps, in two kinds of storage: whose a trial is, which is ended, and what is no such study."""
 
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,8 @@ from optuna.trial import TrialState
 from toy_study import TINY, plan_of
 
 from resattn.data.augmentation import Augmentation
-from resattn.errors import ResattnError
+from resattn.data.packed import open_split
+from resattn.errors import CannotWrite, ResattnError
 from resattn.experiments import study_storage
 from resattn.experiments.study_storage import StudyStorage, finished, open_study
 from resattn.experiments.trial_record import run_name
@@ -104,6 +106,33 @@ def test_a_study_of_the_same_name_and_another_kind_is_refused(dots: str) -> None
     Path("runs/tune/s/trial-000/recipe.yaml").touch()
     with pytest.raises(ResattnError, match="kept elsewhere"), open_study(plan_of(1, storage="sqlite://")):
         pass
+
+
+def test_a_study_of_other_images_under_the_same_name_is_refused(dots: str) -> None:
+    with open_study(plan_of(1)) as study:
+        begun = study.optuna_study.user_attrs["inputs"]
+        assert begun == {"data dots": [open_split(dots).source_sha256, 16]}
+    with open_study(plan_of(1)) as study:
+        study.optuna_study.set_user_attr("inputs", {"data dots": ["of other files", 16]})
+    with (
+        pytest.raises(ResattnError, match="the study s was begun with other data dots: trials of both"),
+        open_study(plan_of(1)),
+    ):
+        pass
+
+
+def test_a_disk_that_refuses_the_journal_is_told(dots: str, held: ExitStack) -> None:
+    with open_study(plan_of(1)) as study:
+        size = (study.folder / "journal.log").stat().st_size
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+        try:
+            with pytest.raises(CannotWrite, match=r"cannot write .*journal\.log: File too large"):
+                study.claim(1, held)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with open_study(plan_of(1)) as study:
+        assert study.claim(1, held) is not None
 
 
 @pytest.mark.parametrize(

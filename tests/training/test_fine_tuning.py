@@ -23,7 +23,7 @@ from resattn.errors import ResattnError
 from resattn.hardware import choose_execution
 from resattn.models import create_model
 from resattn.training.budget import PROBES, StepKind, measure_budget
-from resattn.training.fine_tuning import starting_network
+from resattn.training.fine_tuning import starting_network, training_logits
 from resattn.training.job import training_batches
 from resattn.training.optimization import make_optimizer, make_schedule, parameter_groups, schedule_factor
 from resattn.training.own_images import with_packed_folder
@@ -199,6 +199,8 @@ def test_a_folder_is_packed_once_and_again_when_it_changes(
     assert open_split("My-Photos-40").images.shape[1:3] == (40, 40)
     with pytest.raises(ResattnError, match="My-Photos-40 is packed already, and a size is for a folder"):
         with_packed_folder(larger.replace(size=32))
+    with pytest.raises(ResattnError, match="there is no data set 'My-Photos-99'"):
+        with_packed_folder(larger.replace(data="My-Photos-99", size=32))
     same_name = draw_dots(tmp_path / "other" / "My Photos", COLOURS, images=2, side=8)
     assert with_packed_folder(recipe_of(f"folder:{same_name}")).data == "My-Photos-24-2"
 
@@ -278,3 +280,13 @@ def test_the_shipped_recipe_changes_what_it_should() -> None:
     assert recipe.start_scale == 1
     assert recipe.augmentation != Augmentation()
     assert (recipe.start_from, recipe.model) == (None, default.model)  # for the user, and the weights, to say
+
+
+def test_a_batch_of_one_image_that_cannot_be_normalized_is_told() -> None:
+    network = create_model("resattn_mini", num_classes=2)
+    with pytest.raises(
+        ResattnError, match="batches of one image cannot be trained on at 32 pixels"
+    ) as refused:
+        training_logits(network, torch.rand(1, 3, 32, 32))
+    assert refused.value.mend == "give --batch-size 2 or more"
+    assert training_logits(network, torch.rand(2, 3, 32, 32)).shape == (2, 2)

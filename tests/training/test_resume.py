@@ -274,3 +274,22 @@ def test_what_cannot_be_resumed_is_said(dots: str, tmp_path: Path) -> None:
         resume(folder)
     with pytest.raises(ResattnError, match="holds a run already"):
         train(recipe_of(dots), folder)
+    folder.recipe_file.unlink()
+    with pytest.raises(
+        ResattnError, match=r"weights\.safetensors is of another run, whose recipe\.yaml is gone"
+    ):
+        train(recipe_of(dots), folder)
+    other = RunFolder(tmp_path / "other")
+    other.checkpoints.mkdir(parents=True)
+    (other.checkpoints / "step-00000001.ckpt").touch()
+    with pytest.raises(ResattnError, match=r"step-.*\.ckpt is of another run"):
+        train(recipe_of(dots), other)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_left_where_it_is(tmp_path: Path) -> None:
+    unreadable = tmp_path / "step-00000001.ckpt"
+    unreadable.mkdir()
+    unreadable.with_suffix(".sha256").write_text("0" * 64)
+    with pytest.raises(ResattnError, match=r"step-00000001\.ckpt cannot be read: Is a directory"):
+        newest_readable(tmp_path)
+    assert unreadable.exists()

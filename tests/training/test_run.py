@@ -152,6 +152,14 @@ def test_run_folders_are_numbered_and_the_newest_unfinished_is_found(
         latest_unfinished()
     first = new_run_folder(SHORT)
     assert first.path == Path("runs/dots-resattn_mini-1")
+    beside = new_run_folder(SHORT)  # of a process that began before the first one trained
+    assert beside.path == Path("runs/dots-resattn_mini-2")
+    beside.remove_if_empty()
+    first.remove_if_empty()
+    with pytest.raises(ResattnError, match="there is no data set 'absent'"):
+        resattn.train(data="absent", steps=2)
+    assert not any(Path("runs").iterdir())
+    first = new_run_folder(SHORT)
     train(SHORT.replace(steps=2), first)
     second = new_run_folder(SHORT)
     assert second.path.name == "dots-resattn_mini-2"

@@ -170,12 +170,18 @@ def _labelled(root: Path, faults: Faults) -> FolderLayout:
 def _same_classes(root: Path, layout: FolderLayout, faults: Faults) -> list[PlannedFile]:
     """The files of a tree whose class folders have to be among those of the train folder."""
     label = {identity: index for index, identity in enumerate(layout.class_ids)}
-    planned = []
+    planned, strangers = [], []
     for folder in _subfolders(root):
         if folder.name not in label:
             faults.found(str(folder), "is no class of the train folder")
+            strangers.append(folder.name)
             continue
         planned += [PlannedFile(path, label[folder.name], name) for path, name in _walk(folder, root, faults)]
+    if not planned and strangers:
+        raise ResattnError(
+            f"{root} holds no images of the train folder's classes: {', '.join(strangers[:3])} is none of them",
+            f"call its folders as those of the train folder: {', '.join(layout.class_ids[:3])}",
+        )
     if not planned:
         raise ResattnError(f"{root} holds no images in class folders", f"fill it, or remove it: {root}")
     layout.notes += loose(root)

@@ -226,7 +226,8 @@ def _pack(
             advance(1)
     if not written:
         raise ResattnError(
-            f"not one of the {len(files)} files for {split} is a whole image", "check the folder"
+            f"not one of the {len(files)} files for {split} is a whole image: {faults.skipped[-1]}",
+            "check the folder",
         )
 
 

@@ -56,7 +56,8 @@ def read_labelled_folder(
             advance(1)
     if not images:
         raise ResattnError(
-            f"not one of the {len(files)} files in {path} is a whole image", "check the folder"
+            f"not one of the {len(files)} files in {path} is a whole image: {faults.skipped[-1]}",
+            "check the folder",
         )
     split = PackedSplit(
         data=folder_stem(path),

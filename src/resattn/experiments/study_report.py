@@ -14,6 +14,7 @@ from resattn import figures
 from resattn.data.held_out import HELD_OUT
 from resattn.data.locking import locked
 from resattn.data.packed import open_split
+from resattn.errors import ResattnError
 from resattn.experiments.plan import Plan
 from resattn.experiments.search_space import short_names, shown
 from resattn.experiments.study_storage import StudyStorage
@@ -101,6 +102,11 @@ def _write_as_it_stands(plan: Plan, study: StudyStorage, stopped: TrainingStoppe
 def few_images(recipe: Recipe) -> str:
     """What a study has to know of held-out images that are too few to tell trials apart; empty where they are not."""
     images = _held_out(recipe)
+    if not images:
+        raise ResattnError(
+            f"no class of {recipe.data} has two images to train on: none can be held out, to judge trials on",
+            "prepare the data with more images",
+        )
     if images >= FEWEST_TO_JUDGE:
         return ""
     return (

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
-import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -23,10 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from resattn.data.locking import locked
 from resattn.errors import ResattnError
 from resattn.experiments.plan import Plan
-from resattn.experiments.search_space import Choices, Range, SearchSpace, parse_search
+from resattn.experiments.search_space import Choices, Range, SearchSpace
+from resattn.experiments.study_definition import require_as_begun
 from resattn.experiments.trial_record import PLACE, RUN, run_name
-from resattn.files import make_folder
-from resattn.training.recipe import Recipe
+from resattn.files import make_folder, writing
 
 JOURNAL = "journal.log"
 # A trial of another machine is given up when its machine was silent for longer than the second.
@@ -124,7 +124,7 @@ def open_study(plan: Plan) -> Iterator[StudyStorage]:
                 pruner=_pruner(plan),
                 load_if_exists=True,
             )
-            _check_definition(plan, study)
+            require_as_begun(plan, study)
         yield StudyStorage(plan.folder, study, storage, plan.space)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error).splitlines()[0]
@@ -147,7 +147,16 @@ def _journal(folder: Path) -> JournalStorage:
             _cut_partial_line(path)
         finally:
             lock.release()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    return JournalStorage(_Journal(str(path), lock_obj=lock))
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal; a disk that refuses is told in words, and leaves the trial open to be gone on with."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write lines at the end."""
+        with writing(Path(self._file_path)):
+            super().append_logs(logs)
 
 
 def _cut_partial_line(path: Path) -> None:
@@ -181,42 +190,6 @@ def _shown(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except SQLAlchemyError:
         return "--storage"
-
-
-def _check_definition(plan: Plan, study: optuna.Study) -> None:
-    """Write what the study is into it, or compare with what stands there."""
-    specs = dict(plan.space.specs)
-    before = study.user_attrs.get("definition")
-    if before is None:
-        if any(plan.folder.glob("trial-*/recipe.yaml")):
-            raise ResattnError(
-                f"{plan.folder} holds trials of a study that is kept elsewhere",
-                "give its --storage, or choose another name",
-            )
-        study.set_user_attr("definition", {"recipe": plan.space.base.to_yaml(), "search": specs})
-        return
-    source = f"the study {plan.study}"
-    base = Recipe.from_mapping(yaml.safe_load(before["recipe"]), source=source)
-    same_search = parse_search([f"{f}={s}" for f, s in before["search"].items()], base).domains
-    if base != plan.space.base or same_search != plan.space.domains:
-        raise ResattnError(
-            f"{source} was begun otherwise: {_difference(before, plan.space)}",
-            "give the command it was begun with, or choose another name",
-        )
-
-
-def _difference(before: dict[str, object], space: SearchSpace) -> str:
-    """The first line that differs between two definitions, in words."""
-    after = {"recipe": space.base.to_yaml(), "search": dict(space.specs)}
-    lines = {
-        name: yaml.safe_dump(each["search"]).splitlines() + str(each["recipe"]).splitlines()
-        for name, each in (("then", before), ("now", after))
-    }
-    then, now = (
-        next((line.strip() for line in lines[one] if line not in lines[other]), "nothing")
-        for one, other in (("then", "now"), ("now", "then"))
-    )
-    return f"with {then}, and not with {now}"
 
 
 def _distributions(space: SearchSpace) -> dict[str, BaseDistribution]:

@@ -1,5 +1,6 @@
 """A trained network from whatever a user names: a run folder, a weights file, or a model's name."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def find_weights(source: str | Path) -> Path:
         if is_file(path / RECIPE_NAME):
             raise ResattnError(
                 f"the run in {path} is not finished: it has no {WEIGHTS_NAME}",
-                f"go on with `resattn train --resume --run-dir {path}`",
+                f"go on with `resattn train --resume --run-dir {shlex.quote(str(path))}`",
             )
         raise ResattnError(
             f"{path} holds no run (no {WEIGHTS_NAME})", "name a run folder, a weights file or a model"

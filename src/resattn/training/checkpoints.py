@@ -9,7 +9,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from resattn.data.durable import file_sha256
-from resattn.errors import CannotWrite
+from resattn.errors import CannotWrite, ResattnError
 from resattn.files import whole_file, whole_text_file
 from resattn.training.processes import largest
 
@@ -99,8 +99,8 @@ def newest_readable(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is what was written, and a note for each newer one that is not.
 
     Those are set aside: they would count as the newest, for which later ones make room. Partial files of a killed run
-    are removed, and checksums whose checkpoint never came. Checkpoints are read without unpickling anything but
-    tensors.
+    are removed, and checksums whose checkpoint never came. Raises ResattnError for a checkpoint that is there and
+    cannot be read now: it may be whole.
     """
     for partial in folder.glob(".*.partial"):
         partial.unlink()
@@ -121,12 +121,16 @@ def newest_readable(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None where it is whole."""
+    """What is wrong with a checkpoint; None where it is what was written, which its checksum says."""
     try:
         written = checksum_file(path).read_text(encoding="ascii").strip()
-        if file_sha256(path) != written:
-            return "its checksum is another"
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        return type(error).__name__
-    return None
+        return None if file_sha256(path) == written else "its checksum is another"
+    except FileNotFoundError:
+        return "its checksum is not there"
+    except UnicodeDecodeError:
+        return "its checksum cannot be read"
+    except OSError as error:
+        raise ResattnError(
+            f"checkpoint {path} cannot be read: {error.strerror or error}",
+            "see to that, then give the same command again",
+        ) from error

@@ -121,8 +121,19 @@ def classifier_logits(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def training_logits(network: nn.Module, images: Tensor) -> Tensor:
-    """Logits, N x classes, with the whole network in training mode."""
+    """Logits, N x classes, with the whole network in training mode.
+
+    Raises ResattnError for a single image whose maps become single pixels: batch normalisation has nothing to average.
+    """
     if not network.training:
         network.train()
-    logits: Tensor = network(images)
+    try:
+        logits: Tensor = network(images)
+    except ValueError as error:
+        if len(images) > 1:
+            raise
+        raise ResattnError(
+            f"batches of one image cannot be trained on at {images.shape[-1]} pixels: {error}",
+            "give --batch-size 2 or more",
+        ) from error
     return logits

@@ -67,6 +67,8 @@ def train(
     except TrainingStopped as stopped:
         stopped.add_note(f"go on with: {folder.resume_command}")
         raise
+    finally:
+        folder.remove_if_empty()
 
 
 def full_recipe(recipe: str | Path | None, fields: Mapping[str, Any]) -> "Recipe":

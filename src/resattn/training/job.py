@@ -165,6 +165,11 @@ def _require_fit_for(processes: Processes, train: PackedSplit, val: PackedSplit)
     )
 
     def require_a_share() -> None:
+        if not len(val.images):
+            raise ResattnError(
+                f"{train.data} has no images to validate on: held-out ones are of classes with two images or more",
+                "prepare the data with more images",
+            )
         if len(val.images) < processes.world:
             raise ResattnError(
                 f"{train.data} has {len(val.images)} images to validate on, too few for {processes.world} processes",

@@ -25,6 +25,7 @@ def with_packed_folder(recipe: Recipe) -> Recipe:
     path = folder_of(recipe.data)
     if path is None:
         if recipe.size is not None:
+            open_split(recipe.data)  # says it where that is no data set, such as a folder without its slash
             raise ResattnError(
                 f"{recipe.data} is packed already, and a size is for a folder of images",
                 "leave it out, or prepare the images anew at that size",

@@ -1,14 +1,16 @@
 """The run folder: where each file of a run lies, and the run's own record of what made it."""
 
 import functools
+import itertools
 import json
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 from resattn.data.locking import locked
 from resattn.errors import ResattnError
-from resattn.files import make_folder, whole_file, whole_text_file
+from resattn.files import make_folder, whole_file, whole_text_file, writing
 from resattn.hardware import Execution
 from resattn.training.recipe import Recipe
 
@@ -69,15 +71,27 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """What a user types to go on."""
-        return f"resattn train --resume --run-dir {self.path}"
+        return f"resattn train --resume --run-dir {shlex.quote(str(self.path))}"
 
     def require_free(self) -> None:
-        """Raise ResattnError where a run lies here already."""
+        """Raise ResattnError where a run lies here already, or what a run would go on from."""
         if self.recipe_file.exists():
             raise ResattnError(
                 f"{self.path} holds a run already",
                 f"go on with `{self.resume_command}`, or choose another --run-dir",
             )
+        others = (self.weights_file, self.results_file, *self.checkpoints.glob("step-*.ckpt"))
+        for path in others:
+            if path.exists():
+                raise ResattnError(
+                    f"{path} is of another run, whose {self.recipe_file.name} is gone",
+                    f"move {self.path} away, or choose another --run-dir",
+                )
+
+    def remove_if_empty(self) -> None:
+        """Remove a folder in which no run was begun."""
+        with suppress(OSError):
+            self.path.rmdir()
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -168,12 +182,18 @@ class RunFolder:
 
 
 def new_run_folder(recipe: Recipe, *, parent: Path = Path("runs")) -> RunFolder:
-    """The next free folder `runs/DATA-MODEL-N`."""
+    """The next free folder `runs/DATA-MODEL-N`, made here, so that of two runs begun at once each has its own.
+
+    The caller removes it where nothing came of the run (`remove_if_empty`).
+    """
     stem = re.sub(r"[^\w.-]+", "-", f"{recipe.data}-{recipe.model}")
-    number = 1
-    while (parent / f"{stem}-{number}").exists():
-        number += 1
-    return RunFolder(parent / f"{stem}-{number}")
+    make_folder(parent)
+    for number in itertools.count(1):
+        folder = RunFolder(parent / f"{stem}-{number}")
+        with writing(folder.path), suppress(FileExistsError):
+            folder.path.mkdir()
+            return folder
+    raise AssertionError("numbers end")
 
 
 def latest_unfinished(*, parent: Path = Path("runs")) -> RunFolder:
