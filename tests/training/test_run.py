@@ -158,7 +158,7 @@ def test_run_folders_are_numbered_and_the_newest_unfinished_is_found(
     first.remove_if_empty()
     with pytest.raises(ResattnError, match="there is no data set 'absent'"):
         resattn.train(data="absent", steps=2)
-    assert not any(Path("runs").iterdir())
+    assert not Path("runs").exists()
     first = new_run_folder(SHORT)
     train(SHORT.replace(steps=2), first)
     second = new_run_folder(SHORT)

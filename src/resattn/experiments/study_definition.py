@@ -8,9 +8,12 @@ from resattn.data.labelled_folder import folder_of
 from resattn.data.packed import open_split
 from resattn.errors import ResattnError
 from resattn.experiments.plan import Plan
-from resattn.experiments.search_space import SearchSpace, parse_search
+from resattn.experiments.search_space import Choices, SearchSpace, parse_search, replaced
 from resattn.training.fine_tuning import starting_weights
 from resattn.training.recipe import Recipe
+
+# Fields that name what is to be read; what that is may change under its name.
+INPUTS = ("data", "start_from", "model")
 
 
 def require_as_begun(plan: Plan, study: optuna.Study) -> None:
@@ -46,8 +49,13 @@ def _require_same_definition(plan: Plan, study: optuna.Study) -> None:
 
 def _require_same_inputs(plan: Plan, study: optuna.Study) -> None:
     """Write which images and starting weights the study is of, or compare with what stands there: names do not tell."""
-    space = plan.space
-    recipes = [space.base, *space.corners()]
+    example, domains = plan.space.example, plan.space.domains
+    recipes = [example]
+    for field in INPUTS:
+        if isinstance(domain := domains.get(field), Choices):
+            recipes += [
+                replaced(example, {field: value}, f"the study {plan.study}") for value in domain.values
+            ]
     splits = {recipe.data: open_split(recipe.data) for recipe in recipes if folder_of(recipe.data) is None}
     starts = {starting_weights(recipe) for recipe in recipes}
     now = {f"data {name}": [split.source_sha256, split.images.shape[1]] for name, split in splits.items()} | {

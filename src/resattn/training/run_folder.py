@@ -24,6 +24,7 @@ from resattn.training.recipe import Recipe
 
 # What a result depends on beside its recipe, of all that is recorded.
 ORIGIN = ("commit", "cpu", "threads", "device", "precision", "versions", "platform")
+RUNS = Path("runs")
 RECORDED_PACKAGES = ("resattn", "torch", "torchvision", "timm", "pytorch-lightning", "numpy", "pillow")
 
 
@@ -89,9 +90,11 @@ class RunFolder:
                 )
 
     def remove_if_empty(self) -> None:
-        """Remove a folder in which no run was begun."""
-        with suppress(OSError):
-            self.path.rmdir()
+        """Remove a folder that `new_run_folder` made and in which no run was begun; and `runs/` where it is empty."""
+        if self.path.parent == RUNS:
+            with suppress(OSError):
+                self.path.rmdir()
+                RUNS.rmdir()
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -181,7 +184,7 @@ class RunFolder:
         return Recipe.from_yaml(self.recipe_file)
 
 
-def new_run_folder(recipe: Recipe, *, parent: Path = Path("runs")) -> RunFolder:
+def new_run_folder(recipe: Recipe, *, parent: Path = RUNS) -> RunFolder:
     """The next free folder `runs/DATA-MODEL-N`, made here, so that of two runs begun at once each has its own.
 
     The caller removes it where nothing came of the run (`remove_if_empty`).
@@ -196,7 +199,7 @@ def new_run_folder(recipe: Recipe, *, parent: Path = Path("runs")) -> RunFolder:
     raise AssertionError("numbers end")
 
 
-def latest_unfinished(*, parent: Path = Path("runs")) -> RunFolder:
+def latest_unfinished(*, parent: Path = RUNS) -> RunFolder:
     """The run under `runs/` that was written to last and is not finished; ResattnError where there is none."""
     folders = [RunFolder(recipe.parent) for recipe in parent.glob("*/recipe.yaml")]
     open_runs = [run for run in folders if not run.results_file.exists()]
