@@ -96,6 +96,9 @@ def test_headers_of_an_archive_are_not_kept(tmp_path: Path, monkeypatch: pytest.
 def test_columns_of_plain_bytes_are_taken_and_what_is_no_image_has_no_content(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"jpg": [png(1), None]}), tmp_path / "plain.parquet")
     assert contents(list(iter_images(tmp_path))) == [png(1), None]
+    names = {"image": ["1.png"], "bytes": [{"path": "1.png"}], "png": [{"bytes": png(2), "path": None}]}
+    parquet.write_table(pa.table(names), tmp_path / "plain.parquet")
+    assert contents(list(iter_images(tmp_path))) == [png(2)]
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ def test_model_health_and_metrics(serve) -> None:
     assert float(values["resattn_ready"]) == 1
 
 
+def test_classes_of_folders_whose_names_are_no_text_are_served(serve, fake_runtime) -> None:
+    runtime = fake_runtime(labels=("caf\udce9", "n1", "n2"), descriptions=("caf\udce9", "green", "blue"))
+    live = serve(runtime)
+    assert httpx.get(f"{live.url}/v1/model").json()["labels"][0] == "caf\udce9"
+    assert httpx.post(f"{live.url}/v1/predict", content=RED).json()["descriptions"][0] == "caf\udce9"
+
+
 def test_the_token_is_asked_for(serve) -> None:
     live = serve(token=TOKEN)
     for path in ("/v1/model", "/metrics"):

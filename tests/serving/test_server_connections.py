@@ -75,6 +75,18 @@ def test_empty_lines_hold_no_connection(serve) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_body_that_comes_after_its_answer_holds_no_connection(serve) -> None:
+    live = serve()
+    with connected(live) as client:
+        client.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        assert status_from(client) == 404
+        for _ in range(2):
+            client.sendall(b"x")
+            time.sleep(0.05)
+        until(lambda: not connections_of(live))
+        assert everything_from(client) == b""
+
+
 def test_who_does_not_read_is_given_up(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_UNREAD_SECONDS", 0.5)
     live = serve()

@@ -6,11 +6,14 @@ import tarfile
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from resattn.data.decoding import MAX_FILE_BYTES, image_suffixes
 from resattn.data.tar_headers import BoundedHeader
 from resattn.errors import ResattnError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TABLE_COLUMNS = ("image", "bytes", "jpg", "jpeg", "png", "webp")
 ROWS_AT_ONCE = 64
@@ -173,7 +176,7 @@ def _table(path: Path, skip: int) -> Iterator[EncodedImage | None]:
         ) from error
     try:
         with parquet.ParquetFile(path) as table:
-            column = _image_column(path, table.schema_arrow.names)
+            column = _image_column(path, table.schema_arrow)
             row = 0
             for group in range(table.num_row_groups):
                 rows = table.metadata.row_group(group).num_rows
@@ -191,14 +194,24 @@ def _table(path: Path, skip: int) -> Iterator[EncodedImage | None]:
         ) from error
 
 
-def _image_column(path: Path, names: list[str]) -> str:
+def _image_column(path: Path, schema: "pyarrow.Schema") -> str:
+    """The first column that is called as images are and holds bytes, as they are or in a field of that name."""
     for name in TABLE_COLUMNS:
-        if name in names:
+        if name in schema.names and _holds_bytes(schema.field(name).type):
             return name
     raise ResattnError(
-        f"{path} has no column of images, but {', '.join(names)}",
-        f"name the column of the encoded images one of {', '.join(TABLE_COLUMNS)}",
+        f"{path} has no column of images, but {', '.join(schema.names)}",
+        f"name the column of the encoded images one of {', '.join(TABLE_COLUMNS)}; or move the table away, where its "
+        "images are files",
     )
+
+
+def _holds_bytes(kind: "pyarrow.DataType") -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
 
 
 def _encoded(path: Path, row: int, value: Any) -> EncodedImage:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resattn.errors import ResattnError
-from resattn.files import is_file, is_folder, is_there
+from resattn.files import expanded, is_file, is_folder, is_there
 from resattn.models.network import ResidualAttentionNetwork
 from resattn.models.pretrained import best_pretrained, find_pretrained
 from resattn.models.registry import list_variants
@@ -36,7 +36,7 @@ def find_weights(source: str | Path) -> Path:
 
     Raises ResattnError where there is none, naming what would make it.
     """
-    path = Path(source)
+    path = expanded(source)
     if is_folder(path):
         weights = path / WEIGHTS_NAME
         if is_file(weights):
@@ -83,7 +83,7 @@ def network_and_images(paths: Sequence[str], *, model: str | None = None) -> tup
 
 
 def _names_network(source: str) -> bool:
-    path = Path(source)
+    path = expanded(source)
     if is_folder(path):
         return is_file(path / WEIGHTS_NAME) or is_file(path / RECIPE_NAME)
     if path.suffix in (".safetensors", EXPORTED):

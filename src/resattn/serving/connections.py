@@ -138,6 +138,12 @@ class _Guarded(HttpToolsProtocol):
         self._loose_bytes = 0
         self._set_timer(None)
         super().on_message_complete()
+        if not self._is_answering():
+            # It was answered before its body was there, and the body ended uvicorn's patience: that begins again.
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -141,6 +141,11 @@ def _after(
     if last is None:
         return images
     first = next(images, None)
+    if first is None:
+        raise ResattnError(
+            f"there are fewer images than when {out} was begun: none is left where {last} stood",
+            f"put them back, or remove {out.name}.partial and {out.name}.job to begin anew",
+        )
     name = first.name if isinstance(first, EncodedImage) else str(first)
     if name != last:
         raise ResattnError(

@@ -10,7 +10,8 @@ stopping, or has too many connections · 504 no answer in time. 429 and 503 carr
 from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
+
+from resattn.serving.ascii_json import AsciiJSONResponse
 
 
 class RefusalBody(BaseModel):
@@ -43,10 +44,10 @@ class Refusal(Exception):
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)
 
-    def response(self) -> JSONResponse:
+    def response(self) -> AsciiJSONResponse:
         """The refusal as it is sent."""
         body = RefusalBody(error=self.what, mend=self.mend)
-        return JSONResponse(body.model_dump(), status_code=self.status, headers=self.headers)
+        return AsciiJSONResponse(body.model_dump(), status_code=self.status, headers=self.headers)
 
 
 def stopping() -> Refusal:

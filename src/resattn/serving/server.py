@@ -8,9 +8,10 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from resattn.serving.answers import BatchBody, ModelBody, PredictionBody, StateBody
+from resattn.serving.ascii_json import AsciiJSONResponse
 from resattn.serving.front import Front
 from resattn.serving.limits import Limits
 from resattn.serving.metrics import CONTENT_TYPE
@@ -87,7 +88,7 @@ def _add_predictions(app: FastAPI, service: Service, allowed: list[Any]) -> None
     )
     async def predict(request: Request, top: Top = 5, masks: Masks = False) -> Response:
         """Name what is in one image: the body itself, or the field `image` of a form."""
-        return JSONResponse(await service.predict(request, top=top, masks=masks))
+        return AsciiJSONResponse(await service.predict(request, top=top, masks=masks))
 
     several = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
 
@@ -100,7 +101,7 @@ def _add_predictions(app: FastAPI, service: Service, allowed: list[Any]) -> None
     )
     async def predict_batch(request: Request, top: Top = 5, masks: Masks = False) -> Response:
         """Name what is in several images, the files in the field `images` of a form; a bad one is told in its place."""
-        return JSONResponse(await service.predict_batch(request, top=top, masks=masks))
+        return AsciiJSONResponse(await service.predict_batch(request, top=top, masks=masks))
 
 
 def _add_facts(app: FastAPI, service: Service, allowed: list[Any]) -> None:
@@ -119,7 +120,7 @@ def _add_facts(app: FastAPI, service: Service, allowed: list[Any]) -> None:
     @app.get("/v1/model", response_model=ModelBody, responses=_refusals(401, 429, 503), dependencies=allowed)
     async def describe_model() -> Response:
         """The network, its classes and what a request may hold."""
-        return JSONResponse(model)
+        return AsciiJSONResponse(model)
 
     @app.get(
         "/metrics",
@@ -136,14 +137,14 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", response_model=StateBody)
     async def health() -> Response:
         """Whether the process answers."""
-        return JSONResponse({"status": "ok"})
+        return AsciiJSONResponse({"status": "ok"})
 
     @app.get("/readyz", response_model=StateBody, responses=_refusals(503))
     async def ready() -> Response:
         """Whether new requests are taken; 503 from the moment the server is told to stop."""
         if service.stopping:
             raise Refusal(503, "the server is stopping", retry_after=2)
-        return JSONResponse({"status": "ready"})
+        return AsciiJSONResponse({"status": "ready"})
 
 
 def _token_check(service: Service) -> Any:

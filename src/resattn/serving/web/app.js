@@ -102,12 +102,13 @@ async function learnAboutServer() {
 }
 
 async function useToken() {
-  token = $("token-value").value.trim();
-  if (!/^[!-~]+$/.test(token)) {
+  const entered = $("token-value").value.trim();
+  if (!/^[!-~]+$/.test(entered)) {
     // The browser could not even send it.
     showTrouble(new Trouble("A token has no accents and no spaces: see whether it was copied as it was given", "", 401));
     return;
   }
+  token = entered;
   storeToken();
   const trouble = await learnAboutServer();
   if (trouble) {
