@@ -1,5 +1,6 @@
 """A folder of images to measure on: one folder a class of a network, nothing packed."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,5 +65,7 @@ def test_what_is_no_image_is_left_out_and_what_is_no_class_refused(photos: Path)
         with pytest.raises(ResattnError, match="does not exist"):
             read(nowhere)
     (photos / "gren").mkdir()
+    assert f"{photos / 'gren'} holds no images" in read(photos)[1]
+    shutil.copy(photos / "red" / "1.png", photos / "gren")
     with pytest.raises(KeyError, match="gren"):
         read(photos)
