@@ -163,7 +163,10 @@ def test_images_that_the_network_may_have_been_trained_on_are_told(
     run = RunFolder(shutil.copytree(trained_dots.run, tmp_path / "run"))
     app(["evaluate", str(run.path)])
     assert "prepared anew" not in capsys.readouterr().err
-    run.environment_file.write_text(json.dumps({**run.environment(), "data_sha256": "of other files"}))
+    began = run.environment()
+    run.environment_file.unlink()
+    app(["evaluate", str(run.path)])
+    run.environment_file.write_text(json.dumps({**began, "data_sha256": "of other files"}))
     app(["evaluate", str(run.path)])
     assert "note: dots was prepared anew, from other files, since the training" in capsys.readouterr().err
 

@@ -186,7 +186,8 @@ class _Asked:
         if self.labelled:
             return self.labelled
         images = open_split(self.data, self.split)
-        if self.run and self.own:
+        # Weights that were copied out of their run lie in a folder without its record.
+        if self.run and self.own and RunFolder(self.run).environment_file.exists():
             note_prepared_anew(images, RunFolder(self.run).environment())
         return images
 
