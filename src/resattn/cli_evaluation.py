@@ -159,8 +159,8 @@ class _Asked:
     """What is to be measured on, how, and where it goes.
 
     `labelled` are the images where they are no data set's; `run` is the run folder, where the network came from one;
-    `own` is whether the data set is the one that the network was trained on;
-    `options` are those of the command that say what is measured and how.
+    `own` is whether the data set is the one it was trained on; `options` are those of the command that say what is
+    measured and how.
     """
 
     source: str
@@ -186,9 +186,10 @@ class _Asked:
         if self.labelled:
             return self.labelled
         images = open_split(self.data, self.split)
+        run = RunFolder(self.run) if self.run and self.own else None
         # Weights that were copied out of their run lie in a folder without its record.
-        if self.run and self.own and RunFolder(self.run).environment_file.exists():
-            note_prepared_anew(images, RunFolder(self.run).environment())
+        if run and run.environment_file.exists():
+            note_prepared_anew(images, run.environment())
         return images
 
     def folder(self, what: str) -> Path | None:

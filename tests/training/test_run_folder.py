@@ -31,4 +31,10 @@ def test_the_commit_is_that_of_this_code_when_it_was_loaded(
     assert asked() == git("rev-parse", "HEAD")
     source.write_text("changed")
     assert asked() == git("rev-parse", "HEAD") + "+"
-    assert run_folder._commit() == run_folder._commit() and run_folder._commit.cache_info().currsize == 1
+    run_folder._commit.cache_clear()
+    try:
+        loaded = run_folder._commit()
+        git("commit", "-a", "-m", "while it runs")
+        assert run_folder._commit() == loaded != asked()
+    finally:
+        run_folder._commit.cache_clear()  # what other tests of this process record is not of this repository
